@@ -1,0 +1,1 @@
+"""Configuration, errors, files, provenance: what every other layer stands on."""

@@ -1,0 +1,1 @@
+"""Scoring by trusted code: error rates, splits, intervals."""

@@ -1,0 +1,1 @@
+"""The loop: propose, validate, submit, watch, score, record."""

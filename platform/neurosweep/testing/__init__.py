@@ -1,0 +1,1 @@
+"""Torch-free jobs, fakes and contract suites for users' own plugins."""

@@ -1,0 +1,1 @@
+"""Git state and immutable code snapshots."""
