@@ -1,0 +1,113 @@
+"""Call a function of another package in a process of its own: JSON in, JSON out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.errors import ErrorRecord, NeurosweepError
+from neurosweep.core.files import atomic_write_json, read_json
+from neurosweep.core.provenance import code_env
+
+_TAIL_CHARACTERS = 2000
+
+
+def call_entry(
+    entry: str,
+    payload: Mapping[str, Any],
+    *,
+    code_root: Path | None = None,
+    timeout_s: float = 1800.0,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Run ``package.module:function`` in a fresh interpreter and return its result.
+
+    The driver imports no decoder code: it asks for facts as data.
+
+    Parameters
+    ----------
+    entry
+        Function that takes and returns a JSON dictionary.
+    payload
+        Its argument.
+    code_root
+        Source root of the decoders to use; None for the installed ones.
+    timeout_s
+        Limit of the call in seconds.
+    threads
+        Threads that the process may use.
+
+    Raises
+    ------
+    NeurosweepError
+        The error that the function raised, of the same class; or, for any other failure, one
+        that shows the end of what the process printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="neurosweep-") as folder:
+        call, answer = Path(folder) / "call.json", Path(folder) / "answer.json"
+        atomic_write_json(call, {"entry": entry, "payload": dict(payload)})
+        command = [sys.executable, "-m", "neurosweep.core.entry", str(call), str(answer)]
+        env = {**os.environ, **code_env(code_root, threads)}
+        try:
+            process = subprocess.run(
+                command, env=env, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            msg = f"{entry} did not finish within {timeout_s:g} s"
+            raise NeurosweepError(msg) from error
+        if not answer.exists():
+            tail = process.stderr.decode("utf-8", "replace")[-_TAIL_CHARACTERS:]
+            msg = f"{entry} ended with exit code {process.returncode} and no answer:\n{tail}"
+            raise NeurosweepError(msg)
+        result = read_json(answer)
+    if "error" in result:
+        raise _error_of(entry, ErrorRecord.from_dict(result["error"]))
+    return dict(result["result"])
+
+
+def _error_of(entry: str, record: ErrorRecord) -> NeurosweepError:
+    known = record.as_raisable()
+    if known is not None:
+        return known
+    return NeurosweepError(f"{entry} failed: {record.type}: {record.text}\n{record.traceback}")
+
+
+def resolve_entry(entry: str) -> Callable[..., Any]:
+    """Import and return the function that ``package.module:function`` names.
+
+    Raises
+    ------
+    NeurosweepError
+        When the text has no colon, or the module has no such function.
+    """
+    module_name, colon, name = entry.partition(":")
+    if not colon:
+        msg = f"entry {entry!r}: expected package.module:function"
+        raise NeurosweepError(msg)
+    function = getattr(importlib.import_module(module_name), name, None)
+    if not callable(function):
+        msg = f"entry {entry!r}: {module_name} has no function '{name}'"
+        raise NeurosweepError(msg)
+    result: Callable[..., Any] = function
+    return result
+
+
+def _main(call_path: str, answer_path: str) -> int:
+    call = read_json(Path(call_path))
+    try:
+        result = resolve_entry(call["entry"])(call["payload"])
+    except Exception as error:  # noqa: BLE001 - the boundary: an error goes back as data
+        atomic_write_json(Path(answer_path), {"error": ErrorRecord.of(error).to_dict()})
+        return 1
+    atomic_write_json(Path(answer_path), {"result": result})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""Where everything lies: the one place that knows file names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AttemptDir:
+    """Name the files of one attempt; only its job writes here, but for `exit`."""
+
+    root: Path
+
+    @property
+    def claim(self) -> Path:
+        """The claim: created by the one process that runs the attempt."""
+        return self.root / "claim.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """The last sign of life."""
+        return self.root / "heartbeat.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Curves, one JSON line a step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """Hypotheses of the scored items."""
+        return self.root / "predictions.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the job printed."""
+        return self.root / "log.txt"
+
+    @property
+    def ckpt(self) -> Path:
+        """Folder of checkpoints."""
+        return self.root / "ckpt"
+
+    @property
+    def status(self) -> Path:
+        """Written last: its existence means finished."""
+        return self.root / "status.json"
+
+    @property
+    def exit(self) -> Path:
+        """Exit code or signal, written by the local executor's server."""
+        return self.root / "exit.json"
+
+
+@dataclass(frozen=True)
+class TrialDir:
+    """Name the files of one trial."""
+
+    root: Path
+
+    @property
+    def run_json(self) -> Path:
+        """What is to be run."""
+        return self.root / "run.json"
+
+    @property
+    def scores_json(self) -> Path:
+        """Scores, written by the driver."""
+        return self.root / "scores.json"
+
+    def attempt(self, number: int) -> AttemptDir:
+        """Return the folder of an attempt, counted from 1."""
+        return AttemptDir(self.root / "attempts" / str(number))
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """Name the files of one study."""
+
+    root: Path
+
+    @property
+    def study_id(self) -> str:
+        """The study's id: the name of its folder."""
+        return self.root.name
+
+    @property
+    def study_toml(self) -> Path:
+        """The specification as the user wrote it."""
+        return self.root / "study.toml"
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only event log."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one driver."""
+        return self.root / "lock"
+
+    @property
+    def schema_json(self) -> Path:
+        """The frozen configuration schema."""
+        return self.root / "schema.json"
+
+    @property
+    def report_dir(self) -> Path:
+        """The rendered report; may be deleted and rebuilt."""
+        return self.root / "report"
+
+    @property
+    def control_dir(self) -> Path:
+        """Requests to a running driver, one JSON file each."""
+        return self.root / "control"
+
+    @property
+    def mirror_json(self) -> Path:
+        """How far MLflow has been brought; may be deleted."""
+        return self.root / "mirror.json"
+
+    @property
+    def code_dir(self) -> Path:
+        """The immutable snapshot of the decoders' code."""
+        return self.root / "code"
+
+    def round(self, number: int) -> Path:
+        """Return the folder of a round; round 0 holds the floor."""
+        return self.root / "rounds" / f"{number:02d}"
+
+    def trial(self, trial_id: str) -> TrialDir:
+        """Return the folder of a trial."""
+        return TrialDir(self.root / "trials" / trial_id)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Name the folders under a user's home of studies."""
+
+    root: Path
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """MLflow's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def cache_dir(self) -> Path:
+        """What can be computed again."""
+        return self.root / "cache"
+
+    @property
+    def studies_dir(self) -> Path:
+        """All studies."""
+        return self.root / "studies"
+
+    def store(self, data_fp: str) -> Path:
+        """Return the folder of prepared data that jobs may read."""
+        return self.root / "store" / data_fp
+
+    def secret(self, data_fp: str) -> Path:
+        """Return the folder of references that only the driver reads."""
+        return self.root / "secret" / data_fp
+
+    def study(self, study_id: str) -> StudyDir:
+        """Return the folder of a study."""
+        return StudyDir(self.studies_dir / study_id)
+
+
+def default_home() -> Home:
+    """Return the home named by NEUROSWEEP_HOME, else `neurosweep-home` in this folder."""
+    return Home(Path(os.environ.get("NEUROSWEEP_HOME", "neurosweep-home")).absolute())
