@@ -1,0 +1,151 @@
+"""The contract between the research loop and whatever runs attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from neurosweep.core.layout import AttemptDir
+from neurosweep.records.types import Kind
+
+TaskKey = tuple[str, int]
+
+
+class TaskPhase(StrEnum):
+    """Where the executor says a task stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Describe one attempt to be run.
+
+    Attributes
+    ----------
+    trial, attempt
+        Which attempt.
+    attempt_dir
+        Its folder; ``../../run.json`` says what to run.
+    cores
+        Cores, and threads, it gets.
+    memory_mb
+        Limit in MB, or None.
+    timeout_s
+        Limit from its start, in seconds.
+    env
+        Variables that decide which code it imports.
+    """
+
+    trial: str
+    attempt: int
+    attempt_dir: Path
+    cores: int
+    memory_mb: int | None
+    timeout_s: float
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> TaskKey:
+        """Trial and attempt."""
+        return (self.trial, self.attempt)
+
+    @property
+    def files(self) -> AttemptDir:
+        """Names of the attempt's files."""
+        return AttemptDir(self.attempt_dir)
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """Say what an executor knows of a task.
+
+    Attributes
+    ----------
+    phase
+        ``ended``: the process is over, look at status.json; ``gone``: nothing is known of it.
+    job_id
+        The executor's own name of it.
+    reason
+        What a person should know, for example a scheduler's reason.
+    exit_code, signal
+        How the process ended, when known.
+    kind_hint
+        Why it ended, when the executor knows better than the job (a limit it enforced).
+    host
+        Machine.
+    """
+
+    phase: TaskPhase
+    job_id: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    kind_hint: Kind | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class ExecSettings:
+    """Hold what an executor is created with.
+
+    Attributes
+    ----------
+    study_dir
+        Folder of the study, for scheduler logs and the like.
+    code_root
+        Source root of the decoders that jobs import; None for the installed ones.
+    workers
+        Attempts at a time; None for as many as the machine has cores.
+    cores_per_task
+        Cores of one attempt.
+    memory_mb
+        Limit of one attempt in MB, or None.
+    warm
+        Modules that a warm worker imports before it starts attempts.
+    """
+
+    study_dir: Path
+    code_root: Path | None = None
+    workers: int | None = None
+    cores_per_task: int = 1
+    memory_mb: int | None = None
+    warm: tuple[str, ...] = ()
+
+
+class Executor(Protocol):
+    """Run attempts. A module of ``exec/executors`` offers ``create(option, settings)``."""
+
+    name: str
+
+    def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
+        """Queue tasks under an intent token; return trial to job id.
+
+        Raises
+        ------
+        ExecutorError
+            When nothing was queued.
+        """
+        ...
+
+    def adopt(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
+        """Find tasks of a token again after a restart; those not returned never started."""
+        ...
+
+    def poll(self) -> Mapping[TaskKey, TaskView]:
+        """Return what is known of every task submitted or adopted and not yet reported ended."""
+        ...
+
+    def cancel(self, trial: str, attempt: int, why: Kind) -> None:
+        """End a task; its view then carries `why` as its hint."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the executor's resources; running attempts go on."""
+        ...
