@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -117,16 +118,24 @@ def read_bytes_capped(path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}); a regular file is expected"
         raise DataError(msg) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if (status.st_mode & 0o170000) != 0o100000:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             msg = f"{path}: is not a regular file"
             raise DataError(msg)
-        data = file.read(max_bytes + 1)
+        if status.st_size > max_bytes:
+            raise _too_large(path, max_bytes)
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            data = file.read(max_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > max_bytes:
-        msg = f"{path}: is larger than the {max_bytes} bytes allowed for this file"
-        raise DataError(msg)
+        raise _too_large(path, max_bytes)
     return data
+
+
+def _too_large(path: Path, max_bytes: int) -> DataError:
+    return DataError(f"{path}: is larger than the {max_bytes} bytes allowed for this file")
 
 
 def read_json(path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Any:

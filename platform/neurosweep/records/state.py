@@ -123,7 +123,7 @@ class StudyState:
     @property
     def minimize(self) -> bool:
         """Whether lower is better."""
-        return self.spec.get("objective", {}).get("direction") != "maximize"
+        return bool(self.spec.get("objective", {}).get("direction") != "maximize")
 
     def of(self, purpose: Purpose) -> Iterator[TrialState]:
         """Yield the trials of a purpose in planned order."""

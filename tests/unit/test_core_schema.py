@@ -1,0 +1,74 @@
+"""The schema narrows ranges, and says all that is wrong with a proposal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosweep.core.errors import ConfigError
+from neurosweep.core.schema import FieldSpec, Schema
+
+SCHEMA = Schema(
+    [
+        FieldSpec("lr", "float", 1e-6, 1e-2, log=True, default=1e-4, doc="step size"),
+        FieldSpec("rank", "int", 1, 64, default=8),
+        FieldSpec("batch", "int", choices=(8, 16), default=8),
+        FieldSpec("name", "str", default="x"),
+    ]
+)
+
+
+def test_exposed_keeps_order_and_narrows() -> None:
+    exposed = SCHEMA.exposed(["rank", "lr"], {"rank": {"high": 16}})
+    assert list(exposed) == ["rank", "lr"]
+    assert (exposed["rank"].low, exposed["rank"].high) == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("paths", "overrides", "text"),
+    [
+        (["rnk"], {}, "did you mean 'rank'"),
+        (["name"], {}, "has no declared range"),
+        (["rank"], {"rank": {"high": 128}}, "leaves the declared range"),
+        (["rank"], {"rank": {"hihg": 2}}, "unknown override"),
+        (["rank"], {"lr": {"high": 1e-3}}, "is not exposed"),
+        (["lr"], {"lr": {"low": 1e-3, "high": 1e-4}}, "are not a range"),
+        (["batch"], {"batch": {"choices": [8, 12]}}, "not one of 8, 16"),
+        (["batch"], {"batch": {"choices": []}}, "has no choices"),
+    ],
+)
+def test_wrong_exposure_is_one_clear_error(paths, overrides, text) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match=text):
+        SCHEMA.exposed(paths, overrides)
+
+
+def test_proposal_problems_are_all_reported() -> None:
+    exposed = SCHEMA.exposed(["lr", "rank", "batch"])
+    problems = exposed.check_proposal({"lr": 1.0, "rnk": 3, "batch": 8.0})
+    assert len(problems) == 4
+    assert any("rnk: unknown field; did you mean 'rank'" in p for p in problems)
+    assert any("rank: is missing" in p for p in problems)
+    assert any(p.startswith("lr: is 1") for p in problems)
+    assert any("batch: expected int" in p for p in problems)
+
+
+def test_bool_is_not_an_int() -> None:
+    assert SCHEMA["rank"].check(True) is not None
+
+
+@given(st.floats() | st.integers() | st.text() | st.booleans() | st.none())
+def test_check_never_raises_and_accepts_only_the_range(value: object) -> None:
+    if SCHEMA["lr"].check(value) is None:
+        assert isinstance(value, int | float)
+        assert 1e-6 <= value <= 1e-2
+
+
+def test_json_round_trip() -> None:
+    assert Schema.from_json(SCHEMA.to_json()).to_json() == SCHEMA.to_json()
+    with pytest.raises(ConfigError, match="type must be one of"):
+        FieldSpec.from_dict({"path": "a", "type": "list"})
+
+
+def test_table_shows_every_field() -> None:
+    table = SCHEMA.table()
+    assert "in [1e-06, 0.01] (log scale)" in table
+    assert len(table.splitlines()) == 5
