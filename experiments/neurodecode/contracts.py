@@ -1,0 +1,201 @@
+"""What a dataset gives and a decoder gets: shapes and units are written here.
+
+Array names carry their axes: C channels, T samples, W windows, S symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from neurodecode.events import Event
+from neurosweep.core.config import StrictModel
+
+FloatArray = npt.NDArray[np.float32]
+CodeArray = npt.NDArray[np.uint8]
+Unit = Literal["V", "T", "T/m", "a.u."]
+Part = Literal["train", "val", "test", "pool"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of one subject.
+
+    Attributes
+    ----------
+    subject, recording
+        Who, and which recording of theirs; both are parts of item names.
+    sfreq_hz
+        Sampling rate.
+    data_CT
+        Samples (channels, time) in the units of `units`.
+    channels
+        Name of every channel.
+    units
+        Physical unit of every channel; ``a.u.`` when the file does not tell.
+    segments
+        Sample ranges (start, stop) that are contiguous in time. Filters never cross their
+        borders. One range for a continuous recording, one an epoch for epoched data.
+    events
+        What happened; `Event.start` is seconds from sample 0 of `data_CT`.
+    positions
+        Channel name to (x, y, z) metres in the head frame; empty when unknown.
+    source_sha256
+        File name to SHA-256 of every file that was read.
+    meta
+        JSON data worth keeping beside the results.
+    """
+
+    subject: str
+    recording: str
+    sfreq_hz: float
+    data_CT: FloatArray
+    channels: tuple[str, ...]
+    units: tuple[Unit, ...]
+    segments: tuple[tuple[int, int], ...]
+    events: tuple[Event, ...] = ()
+    positions: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    source_sha256: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Subject and recording, as item names begin."""
+        return f"{self.subject}/{self.recording}"
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first sample to the end of the last."""
+        return self.data_CT.shape[1] / self.sfreq_hz
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is decoded and scored as one: a sentence, a symbol, a key press.
+
+    Attributes
+    ----------
+    item
+        ``<subject>/<recording>/<trial_id>``.
+    part
+        ``train``, ``val`` or ``test`` of an official split; ``pool`` items are split into
+        contiguous folds.
+    onsets_s
+        Onset of every window, seconds from sample 0 of the recording, in order of time.
+    labels
+        Class index of every window, into `Windows.classes`.
+    reference
+        Text that hypotheses are compared with.
+    typed
+        What was really typed or selected; equal to `reference` where nobody knows.
+    codes_WS
+        Expected class of every window under every symbol of `symbols`; None where windows
+        stand for themselves. Known to whoever presents the stimuli, so public.
+    symbols
+        Label of every column of `codes_WS`.
+    """
+
+    item: str
+    part: Part
+    onsets_s: tuple[float, ...]
+    labels: tuple[int, ...]
+    reference: str
+    typed: str
+    codes_WS: CodeArray | None = None
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """First part of the item's name."""
+        return self.item.split("/")[0]
+
+    @property
+    def recording(self) -> str:
+        """Second part of the item's name."""
+        return self.item.split("/")[1]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How recordings are cut into labelled windows.
+
+    Attributes
+    ----------
+    window_s
+        (start, stop) of a window, seconds relative to its onset.
+    classes
+        Label of every window class.
+    symbols
+        All symbols that a reference may hold, in the order of their indices; equal to
+        `classes` where an item is one window.
+    items
+        In the order of time within a recording: contiguous folds are cut from this order.
+    split
+        One sentence for reports: how train, val and test come about.
+    """
+
+    window_s: tuple[float, float]
+    classes: tuple[str, ...]
+    symbols: tuple[str, ...]
+    items: tuple[Item, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model must know of the data to be built.
+
+    Attributes
+    ----------
+    num_channels, num_samples
+        Shape (C, T) of one window.
+    sfreq_hz
+        Sampling rate of the windows.
+    num_classes, classes
+        Window classes.
+    num_subjects, subjects
+        Subjects, in the order of their indices.
+    positions
+        (x, y, z) metres of every channel in order, None for one without a position.
+    """
+
+    num_channels: int
+    num_samples: int
+    sfreq_hz: float
+    num_classes: int
+    classes: tuple[str, ...]
+    num_subjects: int
+    subjects: tuple[str, ...]
+    positions: tuple[tuple[float, float, float] | None, ...]
+
+
+class Dataset(Protocol):
+    """A module of `neurodecode.datasets`: one dataset.
+
+    Attributes
+    ----------
+    Config
+        Options of the dataset, all with defaults but paths that only the user knows.
+    DEFAULT_FOLDS
+        Contiguous folds unless the user names another number; 1 keeps the official split.
+    """
+
+    Config: type[StrictModel]
+    DEFAULT_FOLDS: int
+
+    def read(self, config: Any) -> tuple[Recording, ...]:
+        """Read the recordings.
+
+        Raises
+        ------
+        neurosweep.core.errors.DataError
+            When a file is missing, damaged or not what it claims to be.
+        """
+        ...
+
+    def windows(self, config: Any, recordings: tuple[Recording, ...]) -> Windows:
+        """Define windows, items and their official split; reads events, never samples."""
+        ...

@@ -1,0 +1,1 @@
+"""Datasets: every module of this folder is one."""

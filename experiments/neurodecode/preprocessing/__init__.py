@@ -1,0 +1,1 @@
+"""Filtering, resampling and scaling of recordings, once for all trials."""
