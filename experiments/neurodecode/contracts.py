@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
 
@@ -52,7 +53,7 @@ class Recording:
     subject: str
     recording: str
     sfreq_hz: float
-    data_CT: FloatArray
+    data_CT: FloatArray  # noqa: N815
     channels: tuple[str, ...]
     units: tuple[Unit, ...]
     segments: tuple[tuple[int, int], ...]
@@ -69,7 +70,7 @@ class Recording:
     @property
     def duration_s(self) -> float:
         """Seconds from the first sample to the end of the last."""
-        return self.data_CT.shape[1] / self.sfreq_hz
+        return float(self.data_CT.shape[1] / self.sfreq_hz)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Item:
     labels: tuple[int, ...]
     reference: str
     typed: str
-    codes_WS: CodeArray | None = None
+    codes_WS: CodeArray | None = None  # noqa: N815
     symbols: tuple[str, ...] = ()
 
     @property
