@@ -1,0 +1,1 @@
+"""Parts of the reader of 306-channel Neuromag recordings."""
