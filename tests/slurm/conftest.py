@@ -1,0 +1,38 @@
+"""A real SLURM on this machine for the tests of this folder."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+TOOLS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
+
+
+@pytest.fixture(scope="session")
+def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bring the development cluster up; skip, with the reason, where that is not possible."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"no SLURM here: {', '.join(missing)} not installed")
+    if os.getuid() != 0:
+        pytest.skip("the development cluster needs root")
+    folder = Path("/var/tmp") / f"neurosweep-test-{os.getpid()}"
+    # Ports of its own, so that a development cluster that is up already is not disturbed.
+    env = {**os.environ, "DEVCLUSTER_PORT": str(21000 + os.getpid() % 300 * 10)}
+    command = [str(REPO / "slurm/devcluster")]
+    try:
+        subprocess.run([*command, "up", str(folder)], check=True, timeout=120, env=env)
+        yield str(folder / "slurm.conf")
+    finally:
+        subprocess.run([*command, "down", str(folder)], check=True, timeout=60, env=env)
+
+
+@pytest.fixture
+def cluster(slurm_conf: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Point sbatch and its friends at the development cluster."""
+    monkeypatch.setenv("SLURM_CONF", slurm_conf)
+    return slurm_conf

@@ -1,0 +1,73 @@
+"""Every state of SLURM has one meaning, and a failed query is never an end."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosweep.core.errors import ExecutorError
+from neurosweep.exec.protocol import TaskPhase
+from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, view_of
+from neurosweep.records.types import Kind
+
+OWN_UID = 1000
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "kind"),
+    [
+        ("PENDING", TaskPhase.QUEUED, None),
+        ("CONFIGURING", TaskPhase.QUEUED, None),
+        ("REQUEUE_HOLD", TaskPhase.QUEUED, None),
+        ("SUSPENDED", TaskPhase.RUNNING, None),
+        ("RESIZING", TaskPhase.RUNNING, None),
+        ("COMPLETING", TaskPhase.RUNNING, None),
+        ("COMPLETED", TaskPhase.ENDED, None),
+        ("FAILED", TaskPhase.ENDED, None),
+        ("TIMEOUT", TaskPhase.ENDED, Kind.TIME_LIMIT),
+        ("OUT_OF_MEMORY", TaskPhase.ENDED, Kind.OOM_HOST),
+        ("NODE_FAIL", TaskPhase.ENDED, Kind.NODE_FAILURE),
+        ("PREEMPTED", TaskPhase.ENDED, Kind.PREEMPTED),
+        ("CANCELLED by 1000", TaskPhase.ENDED, Kind.CANCELLED_USER),
+        ("CANCELLED by 0", TaskPhase.ENDED, Kind.CANCELLED_ADMIN),
+        ("CANCELLED+", TaskPhase.ENDED, Kind.CANCELLED_USER),
+    ],
+)
+def test_states(state: str, phase: TaskPhase, kind: Kind | None) -> None:
+    view = view_of(SlurmRow("7_1", "token", state, exit_code="0:9", host="n1"), OWN_UID)
+    assert (view.phase, view.kind_hint) == (phase, kind)
+    assert view.host == "n1"
+
+
+@given(st.text(max_size=30))
+def test_an_unknown_state_is_never_an_end(state: str) -> None:
+    view = view_of(SlurmRow("7", "token", f"x{state}"), OWN_UID)
+    assert view.phase is TaskPhase.QUEUED
+
+
+def test_exit_codes_are_read_at_the_end_only() -> None:
+    ended = view_of(SlurmRow("7", "t", "FAILED", exit_code="1:0"), OWN_UID)
+    assert (ended.exit_code, ended.signal) == (1, 0)
+    running = view_of(SlurmRow("7", "t", "RUNNING", exit_code="0:0"), OWN_UID)
+    assert running.exit_code is None
+
+
+def test_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = "12_0|tok-0|RUNNING|n1|None\n12_1|tok-0|PENDING||Resources\nslurm: noise\n"
+    monkeypatch.setattr("neurosweep.exec.slurm_state.run_slurm", lambda _command: output)
+    rows = queue_rows(["tok-0"])
+    assert rows["12_1"] == SlurmRow("12_1", "tok-0", "PENDING", host="", reason="Resources")
+    assert len(rows) == 2
+
+
+def test_accounting_leaves_out_unexpanded_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = "12_0|tok-0|COMPLETED|0:0|n1\n12_[1-3]|tok-0|PENDING|0:0|None assigned\n"
+    monkeypatch.setattr("neurosweep.exec.slurm_state.run_slurm", lambda _command: output)
+    assert list(accounting_rows(["tok-0"], "2026-01-01T00:00:00")) == ["12_0"]
+
+
+def test_missing_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        ExecutorError, match=r"squeue is not installed here; run `neurosweep doctor`"
+    ):
+        queue_rows(["x"])
