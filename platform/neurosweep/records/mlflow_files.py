@@ -1,0 +1,180 @@
+"""What a run's folder gives to MLflow: thinned curves and small artifacts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.clock import parse_iso
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import loads_strict, read_bytes_capped, read_jsonl
+from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.mlflow_view import Point, metric_key
+from neurosweep.records.state import Phase, StudyState, TrialState
+
+_DENSE = 64
+_MAX_NAMES = 40
+_MAX_CURVE_BYTES = 32 * 1024 * 1024
+_MAX_FILE_BYTES = 32 * 1024 * 1024
+_TAIL_BYTES = 32 * 1024
+_NOT_CURVES = frozenset({"step", "epoch", "t"})
+
+
+def kept(index: int) -> bool:
+    """Return whether a curve keeps its point number `index`.
+
+    The first 64 points are kept, then every second, every fourth, and so on: some 32 per
+    doubling. What is kept never depends on how long the curve becomes, so a curve that is read
+    while it grows equals one that is read at the end.
+    """
+    if index < _DENSE:
+        return True
+    spacing: int = 2 ** (index.bit_length() - _DENSE.bit_length() + 1)
+    return index % spacing == 0
+
+
+def curve_points(path: Path, start_ms: int, final: bool) -> list[Point]:
+    """Return the curves that a job wrote, thinned, each named ``curve/<name>``.
+
+    Lines that are not strict JSON objects with a step are left out; so is everything when the
+    file is absent, larger than 32 MB, or not a regular file.
+
+    Parameters
+    ----------
+    path
+        The job's metrics.jsonl.
+    start_ms
+        Time of points that carry none.
+    final
+        Whether the curve is complete: its last point is then kept too.
+    """
+    try:
+        lines = read_bytes_capped(path, _MAX_CURVE_BYTES).split(b"\n")
+    except DataError:
+        return []
+    points: list[Point] = []
+    counts: dict[str, int] = {}
+    last: dict[str, Point] = {}
+    for name, value, at, step in _all_points(lines[:-1], start_ms):
+        if name not in counts and len(counts) >= _MAX_NAMES:
+            continue
+        index = counts.get(name, 0)
+        counts[name] = index + 1
+        last.pop(name, None)
+        if kept(index):
+            points.append((name, value, at, step))
+        else:
+            last[name] = (name, value, at, step)
+    return [*points, *last.values()] if final else points
+
+
+def _all_points(lines: list[bytes], start_ms: int) -> Iterator[Point]:
+    for line in lines:
+        try:
+            data = loads_strict(line)
+        except ValueError:
+            continue
+        if not isinstance(data, dict) or type(data.get("step")) is not int:
+            continue
+        at = _time_ms(data.get("t"), start_ms)
+        for name, value in data.items():
+            if name in _NOT_CURVES or type(value) not in (int, float) or not math.isfinite(value):
+                continue
+            yield (f"curve/{metric_key(name)}", float(value), at, abs(data["step"]) % 2**31)
+
+
+def _time_ms(t: object, otherwise: int) -> int:
+    if isinstance(t, str):
+        try:
+            return round(parse_iso(t) * 1000)
+        except ValueError:
+            return otherwise
+    if isinstance(t, int | float) and 0 < t < 2**40:
+        return round(t * 1000)
+    return otherwise
+
+
+def trial_artifacts(
+    study: StudyDir, home: Home, state: StudyState, trial: TrialState
+) -> dict[str, bytes]:
+    """Return name and content of a finished trial's artifacts.
+
+    They are the configuration, the scores, the predictions beside their references, the tail of
+    the log, and the difference to the commit. What does not exist is left out.
+    """
+    folder = study.trial(trial.plan.trial)
+    attempt = folder.attempt(trial.attempts[-1].number)
+    found: dict[str, bytes] = {}
+    for name, path in (("run.json", folder.run_json), ("scores.json", folder.scores_json)):
+        _take(found, name, path)
+    tail = log_tail(attempt.log)
+    if tail:
+        found["log_tail.txt"] = tail
+    diff_sha = str(state.created.get("diff_sha") or "")
+    if diff_sha:
+        _take(found, "diff.patch", study.root / "diff.patch")
+    if trial.phase is Phase.SCORED:
+        data_fp = str(state.created.get("data_fp", ""))
+        table = predictions_table(attempt.predictions, home.secret(data_fp) / "val_refs.jsonl")
+        if table:
+            found["predictions.jsonl"] = table
+    return found
+
+
+def file_artifact(path: Path) -> bytes | None:
+    """Return the content of a file the driver wrote, or None when it is absent or too large."""
+    try:
+        return read_bytes_capped(path, _MAX_FILE_BYTES)
+    except DataError:
+        return None
+
+
+def _take(found: dict[str, bytes], name: str, path: Path) -> None:
+    content = file_artifact(path)
+    if content is not None:
+        found[name] = content
+
+
+def log_tail(path: Path) -> bytes:
+    """Return the last 32 kB of a log, or nothing when it cannot be read; links are not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if (status.st_mode & 0o170000) != 0o100000:
+            return b""
+        file.seek(max(0, status.st_size - _TAIL_BYTES))
+        return file.read(_TAIL_BYTES)
+
+
+def predictions_table(predictions: Path, references: Path) -> bytes:
+    """Return predictions beside their references, one JSON line an item.
+
+    A missing prediction is an empty one. Nothing is returned when either file cannot be read.
+    """
+    try:
+        given = {
+            str(line["item"]): line
+            for line in read_jsonl(predictions, _MAX_FILE_BYTES)
+            if isinstance(line, dict) and "item" in line
+        }
+        wanted = list(read_jsonl(references, _MAX_FILE_BYTES))
+    except DataError:
+        return b""
+    rows = [_row(reference, given.get(str(reference.get("item")), {})) for reference in wanted]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return text.encode("utf-8", "replace")
+
+
+def _row(reference: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "item": reference.get("item"),
+        "reference": reference.get("reference"),
+        "hypothesis": str(prediction.get("hypothesis", ""))[:10_000],
+    }

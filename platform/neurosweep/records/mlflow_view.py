@@ -1,0 +1,246 @@
+"""What MLflow should show of a study: runs as plain data, computed from its state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neurosweep.core.clock import parse_iso
+from neurosweep.core.config import flatten
+from neurosweep.core.files import canonical_json
+from neurosweep.records.mlflow_names import clean_text, run_name
+from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
+from neurosweep.records.types import Kind
+
+STUDY_KEY = "study"
+Point = tuple[str, float, int, int]
+"""Name, value, time in ms, step."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Describe one run of MLflow.
+
+    Attributes
+    ----------
+    key
+        Trial id, ``round-03``, or ``study``: unique in its study.
+    name
+        Readable name.
+    parent
+        Key of the parent run, or empty.
+    status
+        ``RUNNING`` until nothing more will change.
+    start_ms, end_ms
+        Times from the ledger, milliseconds since 1970.
+    attempt
+        Attempt shown; 0 for rounds and the study.
+    """
+
+    key: str
+    name: str
+    parent: str
+    status: str
+    start_ms: int
+    end_ms: int | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[Point, ...] = ()
+    attempt: int = 0
+
+
+def round_key(number: int) -> str:
+    """Return the key of a round's run."""
+    return f"round-{number:02d}"
+
+
+def to_ms(t: str) -> int:
+    """Return milliseconds since 1970 of a ledger's time."""
+    return round(parse_iso(t) * 1000)
+
+
+def study_view(state: StudyState) -> RunView:
+    """Return the run that stands for the study: its specification and its running best."""
+    points: list[Point] = []
+    best: float | None = None
+    step = 0
+    for round_state in sorted(state.rounds.values(), key=lambda r: r.number):
+        if not round_state.closed or round_state.number == 0:
+            continue
+        at = to_ms(round_state.closed_t)
+        for trial_id in round_state.trials:
+            step += 1
+            value = state.value(state.trials[trial_id])
+            if value is not None and (best is None or better(state, value, best)):
+                best = value
+                points.append((f"running_best/{state.metric}", value, at, step))
+    closed = state.closed is not None
+    return RunView(
+        STUDY_KEY,
+        f"study {clean_text(str(state.spec.get('name', state.study)), 80)}",
+        "",
+        "FINISHED" if closed else "RUNNING",
+        to_ms(state.created_t),
+        to_ms(state.closed_t) if closed else None,
+        tags={
+            **_common_tags(state),
+            "ns.type": "study",
+            "ns.state": "closed" if closed else "open",
+        },
+        params={path: _text(value) for path, value in flatten(state.spec).items()},
+        metrics=tuple(points),
+    )
+
+
+def round_view(state: StudyState, round_state: RoundState) -> RunView:
+    """Return the run of a round: the parent of its trials."""
+    closed = round_state.closed
+    at = to_ms(round_state.closed_t) if closed else None
+    trials = [state.trials[trial_id] for trial_id in round_state.trials]
+    points: list[Point] = []
+    if at is not None:
+        values = [value for trial in trials if (value := state.value(trial)) is not None]
+        if values:
+            best = min(values) if state.minimize else max(values)
+            points.append((f"best/{state.metric}", best, at, round_state.number))
+        failed = sum(trial.phase is Phase.FAILED for trial in trials)
+        hours = sum(trial.core_hours for trial in trials)
+        points.append(("trials_done", float(len(trials) - failed), at, round_state.number))
+        points.append(("trials_failed", float(failed), at, round_state.number))
+        points.append(("core_hours", hours, at, round_state.number))
+    return RunView(
+        round_key(round_state.number),
+        f"round {round_state.number:02d}" if round_state.number else "floor",
+        "",
+        "FINISHED" if closed else "RUNNING",
+        to_ms(round_state.planned_t),
+        at,
+        tags={
+            **_common_tags(state),
+            "ns.type": "round",
+            "ns.round": str(round_state.number),
+            "ns.state": "closed" if closed else "open",
+        },
+        metrics=tuple(points),
+    )
+
+
+def trial_view(state: StudyState, trial: TrialState, parent: str) -> RunView:
+    """Return the run of a trial whose first attempt has started."""
+    attempt = trial.attempts[-1]
+    end = trial.scored_t or attempt.ended_t
+    final = trial.phase.final
+    begun = next((a.started_t for a in trial.attempts if a.started_t), "") or end
+    return RunView(
+        trial.plan.trial,
+        run_name(trial.plan.trial, trial.plan.overrides),
+        parent,
+        _status(trial),
+        to_ms(begun),
+        to_ms(end) if final and end else None,
+        tags=_trial_tags(state, trial),
+        params=_params(state, trial),
+        metrics=tuple(_trial_points(state, trial, to_ms(end))) if final and end else (),
+        attempt=attempt.number,
+    )
+
+
+def better(state: StudyState, value: float, than: float) -> bool:
+    """Return whether a value strictly improves on another."""
+    return value < than if state.minimize else value > than
+
+
+def _status(trial: TrialState) -> str:
+    if trial.phase is Phase.SCORED:
+        return "FINISHED"
+    if trial.phase is not Phase.FAILED:
+        return "RUNNING"
+    return "KILLED" if trial.kind in (Kind.CANCELLED_USER, Kind.STOPPED) else "FAILED"
+
+
+def _trial_points(state: StudyState, trial: TrialState, at: int) -> Iterator[Point]:
+    for name, value in sorted(trial.metrics.items()):
+        yield (name, float(value), at, 0)
+    for side in ("low", "high"):
+        if isinstance(trial.interval.get(side), int | float):
+            yield (f"{state.metric}/ci_{side}", float(trial.interval[side]), at, 0)
+    for subject, value in sorted(subject_values(trial, state.metric).items()):
+        yield (f"{state.metric}/{metric_key(subject)}", value, at, 0)
+    last = trial.attempts[-1]
+    yield ("seconds", last.seconds, at, 0)
+    yield ("peak_mb", last.peak_mb, at, 0)
+    yield ("core_hours", trial.core_hours, at, 0)
+
+
+def subject_values(trial: TrialState, metric: str) -> dict[str, float]:
+    """Return the objective of every subject of a scored trial."""
+    found: dict[str, float] = {}
+    for subject, value in trial.per_subject.items():
+        number = value.get(metric) if isinstance(value, Mapping) else value
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            found[str(subject)] = float(number)
+    return found
+
+
+def metric_key(text: str) -> str:
+    """Return text with only the characters that MLflow allows in the name of a metric."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in text)[:200]
+
+
+def _params(state: StudyState, trial: TrialState) -> dict[str, str]:
+    flat = {**flatten(state.config), **trial.plan.overrides}
+    return {path: _text(value) for path, value in flat.items()}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return clean_text(text, 1000)
+
+
+def _common_tags(state: StudyState) -> dict[str, str]:
+    created, spec = state.created, state.spec
+    commit = str(created.get("commit") or "")
+    tags = {
+        "ns.study": state.study,
+        "ns.agent": str(spec.get("agent", {}).get("name", "")),
+        "ns.recipe": str(spec.get("recipe", "")),
+        "ns.commit": commit,
+        "ns.data_fp": str(created.get("data_fp", "")),
+        "mlflow.source.name": "neurosweep",
+        "mlflow.source.type": "JOB",
+    }
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+def _subjects(state: StudyState) -> str:
+    listed = state.spec.get("data", {}).get("subjects")
+    if listed is None:
+        listed = state.created.get("data_info", {}).get("subjects", [])
+    return ",".join(map(str, listed)) if isinstance(listed, list) else str(listed)
+
+
+def _trial_tags(state: StudyState, trial: TrialState) -> dict[str, str]:
+    plan, attempt = trial.plan, trial.attempts[-1]
+    tags = {
+        **_common_tags(state),
+        "ns.type": "trial",
+        "ns.trial": plan.trial,
+        "ns.round": str(plan.round),
+        "ns.attempt": str(attempt.number),
+        "ns.state": trial.phase.value,
+        "ns.kind": trial.kind.value,
+        "ns.job_id": attempt.job,
+        "ns.subject": clean_text(_subjects(state)),
+        "ns.seed": str(plan.seed),
+        "ns.purpose": plan.purpose.value,
+        "ns.idea": clean_text(plan.idea, 1000),
+        "ns.source": plan.source,
+    }
+    if attempt.error:
+        tags["ns.error"] = clean_text(
+            f"{attempt.error.get('type', '')}: {attempt.error.get('text', '')}", 1000
+        )
+    return tags
