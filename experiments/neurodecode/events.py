@@ -265,9 +265,8 @@ def _parse_row(line: int, cells: Mapping[str, str], problems: list[str]) -> Even
     texts = {
         name: cells.get(name, "").strip() for name in COLUMNS if name not in ("text", "button")
     }
-    for name in ("type", "timeline", "subject"):
-        if not texts[name]:
-            problems.append(f"line {line}: '{name}' is empty")
+    empty = [name for name in ("type", "timeline", "subject") if not texts[name]]
+    problems += [f"line {line}: '{name}' is empty" for name in empty]
     kind = texts["type"]
     if kind and kind not in EVENT_TYPES and (hint := _close_to(kind, EVENT_TYPES)):
         problems.append(f"line {line}: type '{kind}' is unknown{hint}")

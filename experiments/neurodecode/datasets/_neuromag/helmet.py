@@ -72,7 +72,7 @@ def reference_helmet() -> Helmet:
 @cache
 def flat_positions() -> NDArray[np.float32]:
     """Return (306, 2) positions on the flattened helmet, each axis scaled to [0, 1]."""
-    from mne.channels import read_layout  # noqa: PLC0415
+    from mne.channels import read_layout
 
     layout = read_layout("Vectorview-all")
     by_name = dict(zip((canonical_name(n) for n in layout.names), layout.pos[:, :2], strict=True))

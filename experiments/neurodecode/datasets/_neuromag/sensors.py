@@ -58,15 +58,7 @@ def map_sensors(channels: Sequence[Any], where: str) -> SensorMap:
     DataError
         When the file has no MEG sensors, has one twice, or states another coil or unit for one.
     """
-    row_of: dict[str, int] = {}
-    problems: list[str] = []
-    for row, channel in enumerate(channels):
-        name = canonical_name(channel["ch_name"])
-        if name is None:
-            continue
-        if name in row_of:
-            problems.append(f"{name} is there twice")
-        row_of.setdefault(name, row)
+    row_of, problems = _find_sensors(channels)
     helmet = reference_helmet()
     if not row_of:
         shown = ", ".join(str(channel["ch_name"]) for channel in channels[:4])
@@ -75,20 +67,31 @@ def map_sensors(channels: Sequence[Any], where: str) -> SensorMap:
     foreign = sorted(set(row_of) - set(helmet.names))
     if foreign:
         problems.append(f"no Neuromag-306 sensor has the name {named(foreign)}")
-    for name, kind in zip(helmet.names, helmet.kinds, strict=True):
+    places = np.full((NUM_SENSORS, 3), np.nan)
+    for index, (name, kind) in enumerate(zip(helmet.names, helmet.kinds, strict=True)):
         if name in row_of:
-            problems += _channel_problems(name, kind, channels[row_of[name]])
+            channel = channels[row_of[name]]
+            problems += _channel_problems(name, kind, channel)
+            places[index] = np.asarray(channel["loc"][:3]) * 1e3
     if problems:
         msg = f"{where}: the channels do not fit the 306-sensor helmet: {'; '.join(problems[:4])}"
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise DataError(f"{msg}{more}; correct the channel information and save the file again")
-    places = np.full((NUM_SENSORS, 3), np.nan)
-    for index, name in enumerate(helmet.names):
-        if name in row_of:
-            places[index] = np.asarray(channels[row_of[name]]["loc"][:3]) * 1e3
     rows = np.array([row_of.get(name, -1) for name in helmet.names], dtype=np.int64)
     missing = tuple(name for name in helmet.names if name not in row_of)
     return SensorMap(rows, missing, places)
+
+
+def _find_sensors(channels: Sequence[Any]) -> tuple[dict[str, int], list[str]]:
+    row_of: dict[str, int] = {}
+    problems: list[str] = []
+    for row, channel in enumerate(channels):
+        name = canonical_name(channel["ch_name"])
+        if name is not None and name in row_of:
+            problems.append(f"{name} is there twice")
+        elif name is not None:
+            row_of[name] = row
+    return row_of, problems
 
 
 def _channel_problems(name: str, kind: str, channel: Any) -> list[str]:

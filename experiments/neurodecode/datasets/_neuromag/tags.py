@@ -1,4 +1,4 @@
-"""Walk the tags of a FIF file before anything interprets them: is it whole, and what is in it?
+"""Walk the tags of a FIF file before anything interprets them: is it whole, what is in it.
 
 A FIF file is a chain of tags: a header of four big-endian 32-bit integers (kind, type, size in
 bytes, next) and then the content. ``next`` is 0 when the next tag follows at once, -1 on the last
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from neurosweep.core.errors import DataError
 
@@ -65,10 +65,12 @@ def inspect_fif(path: Path) -> FifSummary:
     DataError
         When the file is absent, is not FIF, was cut, or its chain of tags is damaged.
     """
-    opener = gzip.open if path.suffix == ".gz" else Path.open
-    size = None if path.suffix == ".gz" else _size_of(path)
+    size = _size_of(path)
     try:
-        with opener(path, "rb") as file:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                return _summarise(path, cast(BinaryIO, stream), None)
+        with path.open("rb") as file:
             return _summarise(path, file, size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         msg = f"{path}: the gzip stream is damaged or was cut ({error}); {_AGAIN}"
@@ -146,8 +148,11 @@ def _check_first(path: Path, header: bytes) -> None:
     if not header:
         msg = f"{path}: is empty (0 bytes); {_AGAIN}"
         raise DataError(msg)
-    whole = len(header) == _HEADER.size
-    if not whole or _HEADER.unpack(header)[:3] != (_FILE_ID, 31, 20):
+    expected = struct.pack(">iIi", _FILE_ID, 31, 20)
+    if len(header) < _HEADER.size and expected.startswith(header[: len(expected)]):
+        msg = f"{path}: was cut: it has only {len(header)} bytes; {_AGAIN}"
+        raise DataError(msg)
+    if not header.startswith(expected):
         shown = header[:8].hex(" ")
         msg = f"{path}: is not a FIF file (it starts with the bytes {shown}); give a recording"
         raise DataError(f"{msg} in FIF format, plain or as .fif.gz")
