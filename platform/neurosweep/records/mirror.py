@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from neurosweep.core.clock import Clock, SystemClock
+from neurosweep.core.clock import Clock, SystemClock, parse_iso
 from neurosweep.core.errors import MissingPackageError
 from neurosweep.core.files import sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import apply, fold
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.mlflow_client import MirrorError, Store, probe, tracking_uri
-from neurosweep.records.mlflow_files import curve_points, file_artifact, trial_artifacts
+from neurosweep.records.mlflow_files import (
+    curve_points,
+    file_artifact,
+    file_stamp,
+    report_files,
+    round_figure_files,
+    trial_artifacts,
+)
 from neurosweep.records.mlflow_ui import experiment_tags, write_links
 from neurosweep.records.mlflow_view import (
     STUDY_KEY,
@@ -26,11 +34,10 @@ from neurosweep.records.mlflow_view import (
     study_view,
     trial_view,
 )
-from neurosweep.records.state import Phase, RoundState, StudyState
+from neurosweep.records.state import RoundState, StudyState, TrialState
 
 _BACKOFF_S = (2.0, 5.0, 15.0, 60.0)
 _LIVE_AFTER_S = 20.0
-_REPORT_FILES = ("index.html", "running_best.png", "running_best.svg")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class _Shown:
     final: bool
     attempt: int = 0
     files_sha: str = ""
-    points: int = 0
+    stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    num_points: int = 0
 
 
 class Mirror:
@@ -178,11 +186,11 @@ class Mirror:
 
     def _bring(self) -> None:
         store = self._connect()
-        self._bring_run(store, study_view(self._state), "")
+        self._bring_run(store, study_view(self._state))
         for round_state in sorted(self._state.rounds.values(), key=lambda r: r.number):
             if round_state.planned_t:
                 self._bring_round(store, round_state)
-        self._bring_files(store, STUDY_KEY, self._report_files())
+        self._bring_files(store, STUDY_KEY, report_files(self._study))
         write_links(self._study, self._state, self._uri, store.experiment_id, self._run_ids())
 
     def _connect(self) -> Store:
@@ -206,94 +214,83 @@ class Mirror:
 
     def _bring_round(self, store: Store, round_state: RoundState) -> None:
         key = round_key(round_state.number)
-        shown = self._shown.get(key)
-        view = round_view(self._state, round_state)
-        if shown is None:
+        if key not in self._shown:
             store.tag_experiment(experiment_tags(self._state))
-            shown = self._create(store, view, "")
+            self._create(store, round_view(self._state, round_state), "", ())
         for trial_id in round_state.trials:
             known = self._shown.get(trial_id)
             if known is None or not known.final:
                 self._bring_trial(store, trial_id, key)
-        if not shown.final and round_state.closed:
-            self._finish(store, shown, view)
-        figure = self._study.report_dir / f"round-{round_state.number:02d}.png"
-        content = file_artifact(figure) if round_state.closed and figure.exists() else None
-        if content is not None:
-            self._bring_files(store, key, {"evolution.png": content})
+        if round_state.closed:
+            self._bring_run(store, round_view(self._state, round_state))
+            self._bring_files(store, key, round_figure_files(self._study, round_state.number))
 
     def _bring_trial(self, store: Store, trial_id: str, parent: str) -> None:
         trial = self._state.trials[trial_id]
-        if not trial.attempts:
-            return
-        final = trial.phase.final
-        if not final and not self._is_live(trial_id):
+        final = trial.phase.final and bool(trial.attempts)
+        if not final and not self._is_live(trial):
             return
         view = trial_view(self._state, trial, parent)
         shown = self._shown.get(trial_id)
         if shown is not None and shown.attempt != view.attempt:
             store.supersede(shown.run_id)
             shown = None
-        if shown is None:
-            shown = self._create(store, view, self._shown[parent].run_id)
         attempt = self._study.trial(trial_id).attempt(view.attempt)
-        curves = curve_points(attempt.metrics, view.start_ms, final)
-        if not final:
-            store.log(shown.run_id, curves[shown.points :], {}, {})
-            shown.points = len(curves)
-            return
-        files = trial_artifacts(self._study, self._home, self._state, trial)
-        store.write_artifacts(shown.run_id, shown.place, files)
-        self._finish(store, shown, view, curves)
+        points = [*view.metrics, *curve_points(attempt.metrics, view.start_ms, final)]
+        if shown is None:
+            shown = self._create(store, view, self._shown[parent].run_id, points)
+        elif final:
+            store.log(shown.run_id, points, {}, view.tags)
+        else:
+            store.log(shown.run_id, points[shown.num_points :], {}, {})
+            shown.num_points = len(points)
+        if final:
+            files = trial_artifacts(self._study, self._home, self._state, trial)
+            store.write_artifacts(shown.run_id, shown.place, files)
+            store.finish(shown.run_id, view.status, view.end_ms)
+            shown.final = True
 
-    def _is_live(self, trial_id: str) -> bool:
-        from neurosweep.core.clock import parse_iso
-
-        trial = self._state.trials[trial_id]
+    def _is_live(self, trial: TrialState) -> bool:
         attempt = trial.open_attempt
-        if trial.phase is not Phase.RUNNING or attempt is None or not attempt.started_t:
+        if attempt is None or not attempt.started_t:
             return False
         return self._clock.now() - parse_iso(attempt.started_t) > _LIVE_AFTER_S
 
-    def _bring_run(self, store: Store, view: RunView, parent_id: str) -> None:
+    def _bring_run(self, store: Store, view: RunView) -> None:
         shown = self._shown.get(view.key)
         if shown is None:
-            shown = self._create(store, view, parent_id)
+            shown = self._create(store, view, "", view.metrics)
         if shown.final:
             return
-        new = view.metrics[shown.points :]
-        if view.status != "RUNNING":
-            self._finish(store, shown, view)
-        elif new:
-            store.log(shown.run_id, new, {}, {})
-            shown.points = len(view.metrics)
+        final = view.status != "RUNNING"
+        if final or len(view.metrics) > shown.num_points:
+            new = view.metrics[shown.num_points :]
+            store.log(shown.run_id, new, {}, view.tags if final else {})
+            shown.num_points = len(view.metrics)
+        if final:
+            store.finish(shown.run_id, view.status, view.end_ms)
+            shown.final = True
 
-    def _create(self, store: Store, view: RunView, parent_id: str) -> _Shown:
-        run_id, place = store.create(view, parent_id)
-        shown = _Shown(run_id, place, final=False, attempt=view.attempt)
+    def _create(
+        self, store: Store, view: RunView, parent_id: str, points: Sequence[Point]
+    ) -> _Shown:
+        run_id, place = store.create(view, parent_id, points)
+        shown = _Shown(run_id, place, False, view.attempt, num_points=len(points))
         self._shown[view.key] = shown
         return shown
 
-    def _finish(
-        self, store: Store, shown: _Shown, view: RunView, curves: list[Point] | None = None
-    ) -> None:
-        points = [*view.metrics, *(curves or [])]
-        store.log(shown.run_id, points[shown.points :] if not curves else points, {}, view.tags)
-        store.finish(shown.run_id, view.status, view.end_ms)
-        shown.final = True
-
-    def _report_files(self) -> dict[str, bytes]:
-        found = {name: file_artifact(self._study.report_dir / name) for name in _REPORT_FILES}
-        return {name: content for name, content in found.items() if content is not None}
-
-    def _bring_files(self, store: Store, key: str, files: Mapping[str, bytes]) -> None:
+    def _bring_files(self, store: Store, key: str, paths: Mapping[str, Path]) -> None:
         shown = self._shown[key]
-        sha = sha256_bytes(b"".join(sha256_bytes(c).encode() for _, c in sorted(files.items())))
-        if not files or shown.files_sha == sha:
+        stamps = {name: stamp for name, p in paths.items() if (stamp := file_stamp(p))}
+        if not stamps or stamps == shown.stamps:
             return
-        store.write_artifacts(shown.run_id, shown.place, files)
-        store.log(shown.run_id, (), {}, {"ns.files_sha": sha})
-        shown.files_sha = sha
+        contents = {name: file_artifact(paths[name]) for name in stamps}
+        files = {name: content for name, content in contents.items() if content is not None}
+        sha = sha256_bytes("".join(sha256_bytes(c) for _, c in sorted(files.items())).encode())
+        if shown.files_sha != sha:
+            store.write_artifacts(shown.run_id, shown.place, files)
+            store.log(shown.run_id, (), {}, {"ns.files_sha": sha})
+        shown.files_sha, shown.stamps = sha, stamps
 
     def _run_ids(self) -> dict[str, str]:
         return {key: shown.run_id for key, shown in self._shown.items()}

@@ -188,8 +188,8 @@ class Store:
                 if not token:
                     return found
 
-    def create(self, view: RunView, parent_id: str) -> tuple[str, str]:
-        """Create a run with its parameters; return its id and the place of its artifacts."""
+    def create(self, view: RunView, parent_id: str, points: Sequence[Point]) -> tuple[str, str]:
+        """Create a run with parameters and points; return its id and its artifacts' place."""
         tags = {**view.tags, "ns.key": view.key}
         if parent_id:
             tags["mlflow.parentRunId"] = parent_id
@@ -197,7 +197,7 @@ class Store:
             run = self._client.create_run(
                 self.experiment_id, start_time=view.start_ms, tags=tags, run_name=view.name
             )
-            self.log(run.info.run_id, (), view.params, {})
+            self.log(run.info.run_id, points, view.params, {})
         return str(run.info.run_id), str(run.info.artifact_uri)
 
     def log(

@@ -125,6 +125,26 @@ def trial_artifacts(
     return found
 
 
+def report_files(study: StudyDir) -> dict[str, Path]:
+    """Return name and path of the files of a study's report that are shown in MLflow."""
+    names = ("index.html", "running_best.png", "running_best.svg")
+    return {name: study.report_dir / name for name in names}
+
+
+def round_figure_files(study: StudyDir, number: int) -> dict[str, Path]:
+    """Return name and path of the figure drawn when a round closes."""
+    return {"evolution.png": study.report_dir / f"round-{number:02d}.png"}
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Return time of change in ns and size of a file, or None when it is absent."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size)
+
+
 def file_artifact(path: Path) -> bytes | None:
     """Return the content of a file the driver wrote, or None when it is absent or too large."""
     try:
