@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -130,12 +131,16 @@ class Windows:
     classes
         Label of every window class.
     symbols
-        All symbols that a reference may hold, in the order of their indices; equal to
-        `classes` where an item is one window.
+        All symbols that a reference may hold, one character each. Where an item is one window,
+        `symbols[k]` is the text of class k.
     items
         In the order of time within a recording: contiguous folds are cut from this order.
     split
         One sentence for reports: how train, val and test come about.
+    dev_fraction
+        Share of the training items, the last of every recording, that judge early stopping.
+    chance_acc
+        Share of items that a guess gets right; None for the share of the commonest reference.
     """
 
     window_s: tuple[float, float]
@@ -143,6 +148,8 @@ class Windows:
     symbols: tuple[str, ...]
     items: tuple[Item, ...]
     split: str
+    dev_fraction: float = 0.1
+    chance_acc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,16 @@ class Dataset(Protocol):
 
     Config: type[StrictModel]
     DEFAULT_FOLDS: int
+
+    def sources(self, config: Any) -> tuple[Path, ...]:
+        """Name every file that `read` opens, without opening it.
+
+        Raises
+        ------
+        neurosweep.core.errors.DataError
+            When one is missing.
+        """
+        ...
 
     def read(self, config: Any) -> tuple[Recording, ...]:
         """Read the recordings.
