@@ -1,0 +1,252 @@
+"""Make a study: resolve its recipe, prepare its data, freeze its code; whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.clock import Clock, SystemClock
+from neurosweep.core.config import flatten
+from neurosweep.core.entry import call_entry
+from neurosweep.core.errors import ConfigError
+from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
+from neurosweep.core.layout import Home, StudyDir
+from neurosweep.core.plugins import near_misses
+from neurosweep.core.provenance import environment_info, package_root
+from neurosweep.core.schema import Schema
+from neurosweep.records.ids import new_study_id
+from neurosweep.records.ledger import Ledger
+from neurosweep.records.spec import StudySpec, load_spec
+from neurosweep.research.agents import load_agent
+from neurosweep.workspace.gitstate import GitState, read_git_state
+from neurosweep.workspace.snapshot import Snapshot, take_snapshot
+
+_HARNESS = "neurosweep"
+_PREPARE_TIMEOUT_S = 6 * 3600.0
+_DESCRIBE_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Described:
+    """Hold what a package of decoders says of a recipe, checked against the study.
+
+    Attributes
+    ----------
+    facts
+        The answer of the package's ``describe``.
+    schema
+        The fields that the study searches, with its narrowed ranges.
+    spec
+        The specification with the recipe's objective and fields filled in.
+    """
+
+    facts: Mapping[str, Any]
+    schema: Schema
+    spec: StudySpec
+
+
+def create_study_from_file(
+    path: Path, home: Home, *, say: Callable[[str], None] | None = None, clock: Clock | None = None
+) -> StudyDir:
+    """Create a study from a study.toml, as `create_study` does.
+
+    A recipe that is a path is looked up beside the file.
+
+    Raises
+    ------
+    ConfigError
+        When the file holds problems; all are listed.
+    """
+    spec = load_spec(path)
+    beside = path.parent / spec.recipe
+    if beside.suffix == ".toml" and beside.is_file():
+        spec = spec.model_copy(update={"recipe": str(beside.resolve())})
+    text = path.read_text(encoding="utf-8")
+    return create_study(spec, home, study_toml=text, say=say, clock=clock)
+
+
+def create_study(
+    spec: StudySpec,
+    home: Home,
+    *,
+    study_id: str | None = None,
+    study_toml: str | None = None,
+    say: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+) -> StudyDir:
+    """Create a study; its folder appears complete or not at all.
+
+    Parameters
+    ----------
+    spec
+        What to search.
+    home
+        Where studies, stores and references lie.
+    study_id
+        Id to use; by default a new one from the name and the day.
+    study_toml
+        The specification as its user wrote it; by default it is written from `spec`.
+    say
+        Told, in words, what is being done.
+    clock
+        Source of time.
+
+    Raises
+    ------
+    ConfigError
+        When the recipe, a field, a range or the objective is wrong.
+    DataError
+        When a recording is missing or cannot be used.
+    PluginError
+        When the agent does not exist.
+    """
+    say = say or (lambda _text: None)
+    clock = clock or SystemClock()
+    load_agent(spec)
+    package = spec.entry.split(".")[0]
+    package_dir = package_root(package) / package
+    say(f"reading the state of {package}")
+    state = read_git_state(package_dir)
+    study = home.study(study_id or new_study_id(spec.name, clock))
+    temporary = StudyDir(home.studies_dir / f".new-{study.study_id}-{secrets.token_hex(4)}")
+    temporary.root.mkdir(parents=True)
+    try:
+        snapshot = None
+        if package != _HARNESS:
+            snapshot = take_snapshot(package_dir, temporary.code_dir, state)
+        say(f"reading recipe {spec.recipe}")
+        described = describe_recipe(spec, snapshot.code_root if snapshot else None)
+        say("preparing the data")
+        data_info = prepare_data(described, home)
+        for warning in data_info.get("warnings", []):
+            say(f"warning: {warning}")
+        _write(temporary, study.study_id, described, data_info, state, snapshot, study_toml, clock)
+        temporary.root.rename(study.root)
+    except BaseException:
+        shutil.rmtree(temporary.root, ignore_errors=True)
+        raise
+    return study
+
+
+def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
+    """Return a recipe's configuration and schema, in a process that imports its package.
+
+    Raises
+    ------
+    ConfigError
+        When the recipe, a value under [data], a field to search or the objective is wrong.
+    """
+    assignments = {f"data.{path}": value for path, value in flatten(spec.data).items()}
+    payload = {"recipe": spec.recipe, "set": assignments}
+    facts = call_entry(
+        f"{spec.entry}.entry:describe", payload, code_root=code_root, timeout_s=_DESCRIBE_TIMEOUT_S
+    )
+    whole = Schema.from_json(facts["schema"])
+    exposed = spec.search.exposed or list(facts.get("exposed", []))
+    exposed = exposed or [path for path, field in whole.items() if field.searchable]
+    schema = whole.exposed(exposed, spec.search.override)
+    metric = spec.objective.metric or facts["objective"]["metric"]
+    direction = spec.objective.direction or _direction(metric, facts)
+    known = facts.get("metrics", [metric])
+    if metric not in known:
+        listed = ", ".join(known)
+        msg = f"[objective] metric: unknown '{metric}'{near_misses(metric, known)}; it has: "
+        raise ConfigError(f"recipe {spec.recipe}: {msg}{listed}")
+    objective = spec.objective.model_copy(update={"metric": metric, "direction": direction})
+    search = spec.search.model_copy(update={"exposed": list(schema)})
+    filled = spec.model_copy(update={"objective": objective, "search": search})
+    return Described(facts, schema, filled)
+
+
+def _direction(metric: str, facts: Mapping[str, Any]) -> str:
+    if metric == facts["objective"]["metric"]:
+        return str(facts["objective"]["direction"])
+    return "maximize" if metric.endswith("_acc") else "minimize"
+
+
+def prepare_data(described: Described, home: Home) -> dict[str, Any]:
+    """Prepare the stores of a recipe with installed code, unless they exist; say where they are.
+
+    Raises
+    ------
+    DataError
+        When a recording is missing or cannot be used.
+    """
+    payload = {
+        "recipe": described.facts["recipe"],
+        "config": described.facts["config"],
+        "home": str(home.root),
+    }
+    entry = f"{described.spec.entry}.entry:prepare"
+    return call_entry(entry, payload, timeout_s=_PREPARE_TIMEOUT_S)
+
+
+def _write(
+    folder: StudyDir,
+    study_id: str,
+    described: Described,
+    data_info: Mapping[str, Any],
+    state: GitState,
+    snapshot: Snapshot | None,
+    study_toml: str | None,
+    clock: Clock,
+) -> None:
+    spec = described.spec
+    atomic_write_text(folder.study_toml, study_toml or to_toml(spec.model_dump(mode="json")))
+    atomic_write_json(folder.schema_json, described.schema.to_json())
+    if state.diff:
+        atomic_write_text(folder.root / "uncommitted.diff", state.diff)
+    facts = described.facts
+    code = {"package": spec.entry.split(".")[0], "root": "", "sha": "", "how": "installed"}
+    if snapshot is not None:
+        root = str(snapshot.code_root.relative_to(folder.root))
+        code |= {"root": root, "sha": snapshot.code_sha, "how": snapshot.how}
+    data = {
+        "study": study_id,
+        "spec": spec.model_dump(mode="json"),
+        "config": facts["config"],
+        "schema_sha": sha256_bytes(canonical_json(described.schema.to_json()).encode()),
+        "commit": state.commit,
+        "dirty": state.dirty,
+        "diff_sha": state.diff_sha,
+        "git": state.to_dict(),
+        "code": code,
+        "data_fp": data_info["data_fp"],
+        "data_info": dict(data_info),
+        "entry": facts["entry"],
+        "warm": list(facts.get("warm", [])),
+        "env": environment_info(),
+    }
+    Ledger(folder.ledger, clock).append("study_created", data)
+
+
+def to_toml(spec: Mapping[str, Any]) -> str:
+    """Return a specification as TOML; what is None is left out."""
+    lines: list[str] = []
+    _toml_table(spec, (), lines)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _toml_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    values = {k: v for k, v in table.items() if v is not None and not isinstance(v, Mapping)}
+    if path and values:
+        lines += ["", "[" + ".".join(_toml_key(part) for part in path) + "]"]
+    lines += [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in values.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _toml_table(value, (*path, key), lines)
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() else _toml_value(key)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # JSON's strings, numbers and booleans are TOML's.
+    return canonical_json(value)

@@ -1,0 +1,87 @@
+"""Keep MLflow up to date beside the loop, without ever holding it up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Protocol
+
+from neurosweep.core.clock import Clock, SystemClock
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 3.0
+
+
+class SupportsSync(Protocol):
+    """What a mirror can do; it reads the ledger itself and may be called at any time."""
+
+    def sync(self) -> object:
+        """Bring the mirror up to date with the ledger."""
+        ...
+
+
+class MirrorPump:
+    """Call a mirror's sync in a thread of its own, at most every few seconds.
+
+    The mirror reads the ledger from disk, so nothing is handed over and nothing can be lost:
+    whatever one sync misses, the next one brings. An unreachable server blocks the thread only.
+
+    Parameters
+    ----------
+    mirror
+        What to call; None for no mirror.
+    pause_s
+        Seconds between two calls.
+    clock
+        Source of time.
+    """
+
+    def __init__(
+        self, mirror: SupportsSync | None, *, pause_s: float = PAUSE_S, clock: Clock | None = None
+    ) -> None:
+        self._mirror = mirror
+        self._pause_s = pause_s
+        self._clock = clock or SystemClock()
+        self._thread: threading.Thread | None = None
+        self._last = float("-inf")
+
+    def nudge(self) -> None:
+        """Start a sync unless one runs or one was started a moment ago."""
+        now = self._clock.monotonic()
+        if self._mirror is None or now - self._last < self._pause_s or self._busy:
+            return
+        self._last = now
+        self._start()
+
+    def finish(self, timeout_s: float = 60.0) -> bool:
+        """Bring the mirror up to date for the last time; return whether it ended in time.
+
+        What is left over is brought by the next driver or by a rebuild.
+        """
+        if self._mirror is None:
+            return True
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if not self._busy:
+            self._start()
+            assert self._thread is not None
+            self._thread.join(timeout_s)
+        if self._busy:
+            logger.warning("MLflow is not up to date after %g s; the ledger is", timeout_s)
+        return not self._busy
+
+    @property
+    def _busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._sync, name="mirror", daemon=True)
+        self._thread.start()
+
+    def _sync(self) -> None:
+        assert self._mirror is not None
+        try:
+            self._mirror.sync()
+        except Exception as error:  # noqa: BLE001 - whatever a mirror meets, the study goes on
+            logger.warning("MLflow could not be brought up to date: %s", error)
