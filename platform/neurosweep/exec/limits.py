@@ -1,0 +1,134 @@
+"""Limits of one attempt: memory, file size, time, and its seeds and threads."""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.errors import DataError
+
+_KILOBYTE = 1024
+_MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hold what one attempt may use.
+
+    Attributes
+    ----------
+    timeout_s
+        Seconds from the claim; None for no limit.
+    memory_mb
+        Resident memory that is the process's own, in MB; None for no limit.
+    threads
+        Threads: the cores it was allocated.
+    stall_s
+        Longest time without progress, seconds; the driver watches it.
+    grace_s
+        Seconds between a request to stop and the end.
+    file_mb
+        Largest file, MB.
+    log_mb
+        Largest log, MB.
+    predictions_mb
+        Largest predictions file, MB.
+    """
+
+    timeout_s: float | None = None
+    memory_mb: int | None = None
+    threads: int = 1
+    stall_s: float | None = None
+    grace_s: float = 10.0
+    file_mb: int = 20_000
+    log_mb: float = 8.0
+    predictions_mb: float = 64.0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Limits:
+        """Read the limits of ``run.json``.
+
+        Raises
+        ------
+        DataError
+            When a limit is unknown or not a positive number.
+        """
+        known = cls.__dataclass_fields__
+        unknown = set(data) - set(known)
+        problems = [f"{key}: unknown; allowed are {', '.join(known)}" for key in unknown]
+        for key, value in data.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
+                problems.append(f"{key}: is {value!r}, expected a number above 0")
+        if problems:
+            raise DataError("limits: " + "; ".join(sorted(problems)))
+        return cls(**{key: value for key, value in data.items() if value is not None})
+
+
+def apply_limits(limits: Limits) -> None:
+    """Bind this process, for good: no core files, bounded files, bounded private memory.
+
+    Private memory is capped at twice the limit above what the process holds now: an allocation
+    that is far too large fails at once as `MemoryError`, while the exact limit is watched on
+    resident memory. Mapped read-only files count for neither.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_FSIZE, limits.file_mb * _MEGABYTE)
+    if limits.memory_mb is not None:
+        held = _status_kb("VmData") * _KILOBYTE
+        _lower(resource.RLIMIT_DATA, held + 2 * limits.memory_mb * _MEGABYTE)
+
+
+def _lower(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    capped = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (capped, hard))
+
+
+def _status_kb(*names: str) -> int:
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return sum(int(fields[name].split()[0]) for name in names if name in fields)
+
+
+def own_memory_mb() -> float:
+    """Return the resident memory that is this process's own, in MB, without mapped files."""
+    return _status_kb("RssAnon", "RssShmem") / _KILOBYTE
+
+
+def peak_memory_mb() -> float:
+    """Return the highest resident memory of this process so far, in MB."""
+    peak = _status_kb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _KILOBYTE
+
+
+def seed_all(seed: int) -> None:
+    """Seed the random numbers of Python, numpy, and torch where it is loaded.
+
+    Parameters
+    ----------
+    seed
+        Not negative; numpy takes it modulo 2**32.
+    """
+    import numpy as np  # a driver that reads limits needs no numpy
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the training code may use the global state
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
+
+
+def set_threads(threads: int) -> None:
+    """Give torch, where it is loaded, as many threads as there are cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
