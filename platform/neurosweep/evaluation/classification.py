@@ -70,7 +70,9 @@ def _codes(windows: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(windows.encode("ascii", "replace"), dtype=np.uint8)
 
 
-def balanced_error(wrong: CountArray, total: CountArray) -> npt.NDArray[np.float64]:
+def balanced_error(
+    wrong: npt.NDArray[np.floating | np.integer], total: npt.NDArray[np.floating | np.integer]
+) -> npt.NDArray[np.float64]:
     """Return the mean over classes of the share of wrong windows of the class.
 
     Parameters

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
-Statistic = Callable[[IndexArray], FloatArray]
-"""Item indices (resample, item) of one subject to one value a resample."""
+Statistic = Callable[[FloatArray], FloatArray]
+"""How often every item of one subject counts (resample, item) to one value a resample."""
 
 RESAMPLES = 2000
 _CHUNK = 2_000_000
@@ -69,7 +68,7 @@ class Difference:
 
 def mean_of(values: FloatArray) -> Statistic:
     """Return the statistic "mean of these item values"."""
-    return lambda index: np.asarray(values[index].mean(axis=1), dtype=np.float64)
+    return lambda counts: np.asarray(counts @ values / counts.sum(axis=1), dtype=np.float64)
 
 
 def nested_bootstrap(
@@ -109,10 +108,18 @@ def _resampled(
 ) -> FloatArray:
     step = max(1, _CHUNK // count)
     parts = [
-        statistic(rng.integers(count, size=(min(step, resamples - start), count)))
+        statistic(_drawn(count, min(step, resamples - start), rng))
         for start in range(0, resamples, step)
     ]
     return np.concatenate(parts)
+
+
+def _drawn(count: int, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Return how often each of `count` items was drawn: (resample, item)."""
+    index = rng.integers(count, size=(resamples, count))
+    index += count * np.arange(resamples)[:, np.newaxis]
+    drawn = np.bincount(index.ravel(), minlength=resamples * count)
+    return drawn.reshape(resamples, count).astype(np.float64)
 
 
 def percentile_bounds(values: FloatArray, level: float = 0.95) -> tuple[float, float]:

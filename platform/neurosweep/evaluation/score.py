@@ -217,10 +217,8 @@ class _Windows:
         rows = [self.rows[item] for item in items if item in self.rows]
         if not rows:
             return None
-        wrong, total = self.wrong[rows], self.total[rows]
-        return len(rows), lambda index: balanced_error(
-            wrong[index].sum(axis=1), total[index].sum(axis=1)
-        )
+        wrong, total = self.wrong[rows].astype(np.float64), self.total[rows].astype(np.float64)
+        return len(rows), lambda counts: balanced_error(counts @ wrong, counts @ total)
 
 
 _SubjectStatistics = dict[str, dict[str, tuple[int, Statistic]]]
@@ -231,7 +229,7 @@ def _summary(unit: Unit, items: tuple[ItemScore, ...], windows: _Windows, seed: 
     names = sorted({name for of_subject in statistics.values() for name in of_subject})
     per_subject = {
         subject: {
-            name: float(statistic(np.arange(count)[np.newaxis])[0])
+            name: _rounded(statistic(np.ones((1, count)))[0])
             for name, (count, statistic) in of_subject.items()
         }
         for subject, of_subject in statistics.items()
@@ -241,10 +239,15 @@ def _summary(unit: Unit, items: tuple[ItemScore, ...], windows: _Windows, seed: 
     intervals: dict[str, Interval] = {}
     for name in names:
         means = [of_subject[name] for of_subject in per_subject.values() if name in of_subject]
-        metrics[name] = float(np.mean(means))
+        metrics[name] = _rounded(np.mean(means))
         sem[name] = _sem(means)
         intervals[name] = _interval(name, unit, items, statistics, seed)
     return Scores(unit, items, per_subject, metrics, sem, _corpus(items), intervals)
+
+
+def _rounded(value: Any) -> float:
+    # Equal errors on other items must give equal rates: the last bits depend on the order of sums.
+    return round(float(value), 12)
 
 
 def _statistics(unit: Unit, items: Sequence[ItemScore], windows: _Windows) -> _SubjectStatistics:
