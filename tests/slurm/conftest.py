@@ -13,7 +13,7 @@ TOOLS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
 
 
 @pytest.fixture(scope="session")
-def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def slurm_conf() -> Iterator[str]:
     """Bring the development cluster up; skip, with the reason, where that is not possible."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
