@@ -99,6 +99,7 @@ class _Attempt:
             self.output = stack.enter_context(OutputLog(self.files.log, spec.limits.log_mb))
             stack.enter_context(_job_logging())
             assert_code_from(spec.code_roots)
+            os.chdir(self.files.root)
             if self.isolated:
                 apply_limits(spec.limits)
                 stack.enter_context(_signals(self._on_signal))
