@@ -141,6 +141,8 @@ class Windows:
         Share of the training items, the last of every recording, that judge early stopping.
     chance_acc
         Share of items that a guess gets right; None for the share of the commonest reference.
+    epoched
+        Whether windows are epochs cut by others: neighbours in number need not be in time.
     """
 
     window_s: tuple[float, float]
@@ -150,6 +152,7 @@ class Windows:
     split: str
     dev_fraction: float = 0.1
     chance_acc: float | None = None
+    epoched: bool = False
 
 
 @dataclass(frozen=True)

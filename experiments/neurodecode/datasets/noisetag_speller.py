@@ -1,0 +1,235 @@
+"""EEG of a matrix speller whose symbols flash by known pseudo-random codes (noise tags).
+
+Every flash is a window, and its class is what the attended symbol did: it is known to the
+experimenter during calibration, and predicted afterwards. The symbol whose code fits best is
+what was spelled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from neurodecode.contracts import CodeArray, Item, Part, Recording, Windows
+from neurodecode.datasets import _noisetag_log
+from neurodecode.events import Event
+from neurosweep.core.config import StrictModel
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import sha256_file
+
+DEFAULT_FOLDS = 1
+
+_FOLDER = Path(__file__).parent / "files" / "noisetag"
+_MAIN = ("s01", "exampledata", "mindaffectBCI_exampledata.txt.gz")
+_OTHER = ("s02", "rc5x5", "mindaffectBCI_rc5x5_bci_200904_1648.txt.gz")
+_SYMBOLS = tuple("abcdefghijklmnopqrstuvwxy")
+_CLASSES = {
+    "level": ("off", "on"),
+    "edge": ("none", "rise", "fall"),
+    "transition": ("off-off", "off-on", "on-off", "on-on"),
+}
+
+
+class Config(StrictModel):
+    """Options of the noise-tag speller."""
+
+    target: Annotated[
+        Literal["transition", "edge", "level"],
+        Field(description="What a flash is classified as: both last states, the edge, the state"),
+    ] = "transition"
+    window_start_s: Annotated[
+        float, Field(ge=-1.0, le=1.0, description="Start of a window after its flash, seconds")
+    ] = 0.0
+    window_stop_s: Annotated[
+        float, Field(gt=0.0, le=2.0, description="End of a window after its flash, seconds")
+    ] = 0.35
+    log: Annotated[
+        str, Field(description="Path of another cued log; empty for the recordings included here")
+    ] = ""
+    test: Annotated[
+        Literal["rc5x5", "none"],
+        Field(description="Recording that is sealed as the test set; not used with `log`"),
+    ] = "rc5x5"
+
+
+def sources(config: Config) -> tuple[Path, ...]:
+    """Name the logs.
+
+    Raises
+    ------
+    DataError
+        When one is missing.
+    """
+    return tuple(path for *_, path in _logs(config))
+
+
+def read(config: Config) -> tuple[Recording, ...]:
+    """Read the logs.
+
+    Raises
+    ------
+    DataError
+        When a log is missing, damaged or not cued.
+    """
+    return tuple(_read_one(*entry) for entry in _logs(config))
+
+
+def windows(config: Config, recordings: tuple[Recording, ...]) -> Windows:
+    """Define one window a flash and one item a trial.
+
+    Raises
+    ------
+    DataError
+        When the window is empty or a log has more symbols than can be named.
+    """
+    if config.window_stop_s <= config.window_start_s:
+        msg = f"data.window_stop_s: is {config.window_stop_s}, must be above window_start_s"
+        raise DataError(f"{msg} ({config.window_start_s})")
+    items = [item for recording in recordings for item in _items(config, recording)]
+    online = any(item.part == "val" for item in items)
+    parts = ["calibration trials train (the last ones judge early stopping)"]
+    parts += ["online copy-spelling trials validate"] if online else ["the last fifth validates"]
+    if any(item.part == "test" for item in items):
+        parts.append("another recording, rc5x5, is the sealed test")
+    shown = max(len(item.symbols) for item in items if item.part != "test")
+    return Windows(
+        window_s=(config.window_start_s, config.window_stop_s),
+        classes=_CLASSES[config.target],
+        symbols=_SYMBOLS,
+        items=tuple(items),
+        split="by mode, in blocks of time: " + "; ".join(parts),
+        dev_fraction=0.2,
+        chance_acc=1.0 / shown,
+    )
+
+
+def _logs(config: Config) -> list[tuple[str, str, Path]]:
+    if config.log:
+        entries = [("s01", Path(config.log).name.split(".")[0], Path(config.log).expanduser())]
+    else:
+        chosen = [_MAIN, _OTHER] if config.test == "rc5x5" else [_MAIN]
+        entries = [(subject, name, _FOLDER / file) for subject, name, file in chosen]
+    for *_, path in entries:
+        if not path.is_file():
+            msg = f"data.log: {path} is not a file; give the path of a noise-tag speller log, or"
+            raise DataError(f"{msg} leave it empty for the included recordings")
+    return entries
+
+
+def _read_one(subject: str, name: str, path: Path) -> Recording:
+    log = _noisetag_log.read_log(path)
+    samples, channels = log.data_TC.shape
+    events: list[Event] = []
+    trials = []
+    for number, trial in enumerate(log.trials):
+        onsets = log.sample_of(trial.flash_ms)
+        inside = onsets < samples
+        states = trial.states_WS()[inside]
+        events += _events(subject, name, number, onsets[inside], states)
+        cued = trial.cued_object()
+        trials.append(
+            {
+                "mode": trial.mode,
+                "objects": list(trial.objects),
+                "cued": cued,
+                "log_selected": trial.selection,
+                "flashes": int(inside.sum()),
+            }
+        )
+    selected = [t for t in trials if t["log_selected"] is not None]
+    return Recording(
+        subject=subject,
+        recording=name,
+        sfreq_hz=_noisetag_log.SFREQ_HZ,
+        data_CT=np.ascontiguousarray(log.data_TC.T),
+        channels=tuple(f"EEG{i + 1}" for i in range(channels)),
+        units=("a.u.",) * channels,
+        segments=((0, samples),),
+        events=tuple(events),
+        source_sha256={path.name: sha256_file(path)},
+        meta={
+            "trials": trials,
+            "log_selections": len(selected),
+            "log_hits": sum(t["log_selected"] == t["cued"] for t in selected),
+        },
+    )
+
+
+def _events(
+    subject: str,
+    name: str,
+    trial: int,
+    onsets: npt.NDArray[np.int64],
+    states_WS: npt.NDArray[np.uint8],
+) -> list[Event]:
+    return [
+        Event(
+            type="Stimulus",
+            start=float(onset / _noisetag_log.SFREQ_HZ),
+            duration=0.0,
+            timeline=name,
+            subject=subject,
+            task="speller",
+            text="".join(str(state) for state in states),
+            trial_id=f"t{trial:02d}",
+        )
+        for onset, states in zip(onsets, states_WS, strict=True)
+    ]
+
+
+def _items(config: Config, recording: Recording) -> list[Item]:
+    flashes: dict[str, list[Event]] = {}
+    for event in recording.events:
+        flashes.setdefault(event.trial_id, []).append(event)
+    last_s = recording.duration_s - config.window_stop_s - 1.0 / recording.sfreq_hz
+    items = []
+    online = any(str(t["mode"]).startswith("Prediction") for t in recording.meta["trials"])
+    for (trial_id, events), trial in zip(flashes.items(), recording.meta["trials"], strict=True):
+        objects = list(trial["objects"])
+        if max(objects) > len(_SYMBOLS):
+            msg = f"{recording.name}: symbol {max(objects)} is above the {len(_SYMBOLS)} that"
+            raise DataError(f"{msg} have a letter; use a log of a matrix of up to 25 symbols")
+        states = np.array([[int(c) for c in event.text] for event in events], dtype=np.uint8)
+        keep = np.array(
+            [e.start + config.window_start_s >= 0.0 and e.start <= last_s for e in events]
+        )
+        codes = _codes(states, config.target)[keep]
+        symbols = tuple(_SYMBOLS[o - 1] for o in objects)
+        cued = objects.index(trial["cued"])
+        selected = trial["log_selected"]
+        items.append(
+            Item(
+                item=f"{recording.name}/{trial_id}",
+                part=_part(recording, str(trial["mode"]), online),
+                onsets_s=tuple(e.start for e, k in zip(events, keep, strict=True) if k),
+                labels=tuple(int(c) for c in codes[:, cued]),
+                reference=symbols[cued],
+                typed=symbols[cued] if selected is None else _SYMBOLS[selected - 1],
+                codes_WS=codes,
+                symbols=symbols,
+            )
+        )
+    return items
+
+
+def _part(recording: Recording, mode: str, online: bool) -> Part:
+    if recording.recording == _OTHER[1]:
+        return "test"
+    if not online:
+        return "pool"
+    return "val" if mode.startswith("Prediction") else "train"
+
+
+def _codes(states_WS: npt.NDArray[np.uint8], target: str) -> CodeArray:
+    """Return the class of every flash under every symbol; before a trial all is dark."""
+    before = np.vstack([np.zeros_like(states_WS[:1]), states_WS[:-1]])
+    if target == "level":
+        return states_WS
+    if target == "transition":
+        return (2 * before + states_WS).astype(np.uint8)
+    rise, fall = (states_WS > before), (states_WS < before)
+    return (rise + 2 * fall).astype(np.uint8)

@@ -1,0 +1,207 @@
+"""From a recording to what models see: reference, notch, band-pass, resample, scale, clamp.
+
+C channels, T samples, N segments. All filters have zero phase. Filters never cross the border
+of a segment; segments too short for a windowed FIR filter are extended by reflection and
+filtered by a short recursive filter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodecode.contracts import FloatArray, Recording
+from neurodecode.preprocessing.config import PreprocessingConfig
+from neurosweep.core.errors import DataError
+
+_MIN_FIR_S = 10.0
+_IQR_OF_NORMAL = 1.349
+_IIR_ORDER = 4
+_MIN_PERIODS = 1.0
+
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preprocessed recording.
+
+    Attributes
+    ----------
+    data_CT
+        Scaled samples, no unit.
+    sfreq_hz
+        New sampling rate.
+    segments
+        Contiguous sample ranges of `data_CT`.
+    segment_onsets_s
+        When each segment starts, seconds from sample 0 of the recording as it was read.
+    warnings
+        Steps that could not be done, in sentences.
+    """
+
+    data_CT: FloatArray
+    sfreq_hz: float
+    segments: tuple[tuple[int, int], ...]
+    segment_onsets_s: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
+    """Filter, resample and scale a recording.
+
+    Statistics are per channel over the whole recording; they use no label.
+
+    Raises
+    ------
+    DataError
+        When a band is empty or above half the sampling rate.
+    """
+    _check_band(recording, config)
+    data = recording.data_CT.astype(np.float64)
+    if config.reference == "average":
+        data = _average_reference(recording, data)
+    warnings: list[str] = []
+    blocks = _blocks(recording, data)
+    sfreq = _new_rate(recording, config)
+    blocks = [_filter(block, recording, config, warnings) for block in blocks]
+    blocks = [_resample(block, recording.sfreq_hz, sfreq) for block in blocks]
+    if config.baseline_s > 0:
+        head = max(1, round(config.baseline_s * sfreq))
+        blocks = [block - block[..., :head].mean(axis=-1, keepdims=True) for block in blocks]
+    scaled = _scale(_join(blocks), config)
+    lengths = [block.shape[-1] for block in blocks for _ in range(len(block))]
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    return Prepared(
+        data_CT=scaled,
+        sfreq_hz=sfreq,
+        segments=tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)),
+        segment_onsets_s=tuple(start / recording.sfreq_hz for start, _ in recording.segments),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _check_band(recording: Recording, config: PreprocessingConfig) -> None:
+    nyquist = recording.sfreq_hz / 2
+    where = f"preprocessing of {recording.name} ({recording.sfreq_hz:g} Hz)"
+    problems = []
+    if config.lowpass_hz and config.highpass_hz >= config.lowpass_hz:
+        problems.append(
+            f"highpass_hz: is {config.highpass_hz:g}, must be below lowpass_hz"
+            f" ({config.lowpass_hz:g})"
+        )
+    if config.highpass_hz >= nyquist:
+        problems.append(f"highpass_hz: is {config.highpass_hz:g}, must be below {nyquist:g}")
+    resampled = config.resample_hz or recording.sfreq_hz
+    if resampled < recording.sfreq_hz and not 0 < config.lowpass_hz <= resampled / 2:
+        problems.append(
+            f"lowpass_hz: is {config.lowpass_hz:g}, must be above 0 and at most"
+            f" {resampled / 2:g} when resampling to {resampled:g} Hz"
+        )
+    if problems:
+        raise DataError(f"{where}: " + "; ".join(problems))
+
+
+def _average_reference(recording: Recording, data: Samples) -> Samples:
+    eeg = [i for i, unit in enumerate(recording.units) if unit in ("V", "a.u.")]
+    if len(eeg) > 1:
+        data[eeg] -= data[eeg].mean(axis=0)
+    return data
+
+
+def _blocks(recording: Recording, data: Samples) -> list[Samples]:
+    """Return (N, C, T) arrays: one for all segments when they are equally long."""
+    lengths = {stop - start for start, stop in recording.segments}
+    parts = [data[:, start:stop] for start, stop in recording.segments]
+    if len(lengths) == 1:
+        return [np.stack(parts)]
+    return [part[None] for part in parts]
+
+
+def _join(blocks: list[Samples]) -> Samples:
+    return np.concatenate([np.concatenate(list(block), axis=-1) for block in blocks], axis=-1)
+
+
+def _new_rate(recording: Recording, config: PreprocessingConfig) -> float:
+    if config.resample_hz and config.resample_hz < recording.sfreq_hz:
+        return config.resample_hz
+    return recording.sfreq_hz
+
+
+def _filter(
+    block: Samples, recording: Recording, config: PreprocessingConfig, warnings: list[str]
+) -> Samples:
+    sfreq = recording.sfreq_hz
+    length_s = block.shape[-1] / sfreq
+    low = config.highpass_hz or None
+    high = config.lowpass_hz if 0 < config.lowpass_hz < sfreq / 2 else None
+    if low is not None and length_s * low < _MIN_PERIODS:
+        warnings.append(
+            f"{recording.name}: no high-pass at {low:g} Hz, segments last only {length_s:g} s;"
+            " the mean of each is subtracted instead"
+        )
+        block = block - block.mean(axis=-1, keepdims=True)
+        low = None
+    if length_s >= _MIN_FIR_S:
+        return _filter_long(block, sfreq, low, high, config.notch_hz)
+    return _filter_short(block, sfreq, low, high, config.notch_hz)
+
+
+def _notches(sfreq: float, notch: float, high: float | None) -> list[float]:
+    if not notch:
+        return []
+    limit = min(sfreq / 2 - 2.0, high + notch / 2 if high is not None else sfreq)
+    return [float(f) for f in np.arange(notch, limit, notch)]
+
+
+def _filter_long(
+    block: Samples, sfreq: float, low: float | None, high: float | None, notch: float
+) -> Samples:
+    import mne
+
+    lines = _notches(sfreq, notch, high)
+    if lines:
+        block = mne.filter.notch_filter(block, sfreq, lines, verbose="error")
+    if low is not None or high is not None:
+        block = mne.filter.filter_data(block, sfreq, low, high, verbose="error")
+    return np.asarray(block, dtype=np.float64)
+
+
+def _filter_short(
+    block: Samples, sfreq: float, low: float | None, high: float | None, notch: float
+) -> Samples:
+    from scipy import signal
+
+    pad = min(block.shape[-1] - 1, round(sfreq))
+    for line in _notches(sfreq, notch, high):
+        b, a = signal.iirnotch(line, 30.0, fs=sfreq)
+        block = signal.filtfilt(b, a, block, axis=-1, padtype="odd", padlen=pad)
+    for edge, kind in ((low, "highpass"), (high, "lowpass")):
+        if edge is not None:
+            sos = signal.butter(_IIR_ORDER // 2, edge, kind, fs=sfreq, output="sos")
+            block = signal.sosfiltfilt(sos, block, axis=-1, padtype="odd", padlen=pad)
+    return np.asarray(block, dtype=np.float64)
+
+
+def _resample(block: Samples, old_hz: float, new_hz: float) -> Samples:
+    if new_hz == old_hz:
+        return block
+    import mne
+
+    resampled = mne.filter.resample(
+        block, up=new_hz, down=old_hz, pad="reflect_limited", verbose="error"
+    )
+    return np.asarray(resampled, dtype=np.float64)
+
+
+def _scale(data: Samples, config: PreprocessingConfig) -> FloatArray:
+    if config.scale == "robust":
+        low, median, high = np.percentile(data, [25, 50, 75], axis=-1)
+        spread = (high - low) / _IQR_OF_NORMAL
+        spread[spread == 0] = 1.0
+        data = (data - median[:, None]) / spread[:, None]
+    if config.clamp and config.scale == "robust":
+        data = np.clip(data, -config.clamp, config.clamp)
+    return np.ascontiguousarray(data, dtype=np.float32)
