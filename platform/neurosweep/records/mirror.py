@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neurosweep.core.clock import Clock, SystemClock, parse_iso
 from neurosweep.core.errors import MissingPackageError
-from neurosweep.core.files import sha256_bytes
+from neurosweep.core.files import atomic_write_text, sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import apply, fold
 from neurosweep.records.ledger import read_ledger
-from neurosweep.records.mlflow_client import MirrorError, Store, probe, tracking_uri
+from neurosweep.records.mlflow_client import (
+    MirrorError,
+    Store,
+    opened_before_deletion,
+    probe,
+    tracking_uri,
+)
 from neurosweep.records.mlflow_files import (
     curve_points,
     file_artifact,
@@ -104,6 +111,7 @@ class Mirror:
         self._home = home
         self._uri = tracking_uri(home, uri)
         self._clock = clock or SystemClock()
+        self._id = secrets.token_hex(8)
         self._store: Store | None = None
         self._shown: dict[str, _Shown] = {}
         self._state = StudyState()
@@ -146,6 +154,11 @@ class Mirror:
         self._report = MirrorReport(caught_up=pending == 0, pending=pending)
         return self._report
 
+    @property
+    def stale(self) -> bool:
+        """Whether this process holds a database open that was deleted; only a new one can go on."""
+        return opened_before_deletion(self._uri)
+
     def close(self, timeout_s: float = 60.0) -> MirrorReport:
         """Try once more to catch up and return where MLflow stands."""
         del timeout_s
@@ -172,17 +185,35 @@ class Mirror:
             msg = f"MLflow's folder cannot be written ({error})"
             raise MirrorError(msg) from error
         with lock:
-            deadline = self._clock.monotonic() + 3.0
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if self._clock.monotonic() >= deadline:
-                        msg = "another mirror is writing to MLflow; it will be tried again"
-                        raise MirrorError(msg) from error
-                    self._clock.sleep(0.05)
+            self._wait_for(lock)
+            if not self._was_last_writer():
+                self._store = None
             yield
+
+    def _wait_for(self, lock: IO[str]) -> None:
+        deadline = self._clock.monotonic() + 3.0
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if self._clock.monotonic() >= deadline:
+                    msg = "another mirror is writing to MLflow; it will be tried again"
+                    raise MirrorError(msg) from error
+                self._clock.sleep(0.05)
+            else:
+                return
+
+    def _was_last_writer(self) -> bool:
+        """Note this mirror as the study's last writer; return whether it already was."""
+        note = self._home.mlflow_dir / f"writer-{self._study.study_id}"
+        try:
+            if note.exists() and note.read_text(encoding="utf-8") == self._id:
+                return True
+            atomic_write_text(note, self._id)
+        except OSError as error:
+            msg = f"MLflow's folder cannot be written ({error})"
+            raise MirrorError(msg) from error
+        return False
 
     def _bring(self) -> None:
         store = self._connect()

@@ -33,6 +33,8 @@ _SETTINGS = {
 _PROBE_S = 3.0
 _PAGE = 1000
 _BATCH = 100
+_opened: dict[str, int] = {}
+"""Inode of every SQLite file that MLflow holds open in this process, by URI."""
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -56,14 +58,30 @@ def redact(text: str) -> str:
     return _SECRET.sub("***@", text)
 
 
+def opened_before_deletion(uri: str) -> bool:
+    """Return whether this process opened a SQLite file that has since been deleted or replaced.
+
+    MLflow caches its connections, so it would go on writing to the file that is gone.
+    """
+    database = sqlite_path(uri)
+    inode = _opened.get(uri)
+    if database is None or inode is None:
+        return False
+    return not database.exists() or database.stat().st_ino != inode
+
+
 def probe(uri: str) -> None:
     """Check within three seconds that MLflow's store answers.
 
     Raises
     ------
     MirrorError
-        When the database is locked or damaged, or nothing listens at the server's address.
+        When the database is locked, damaged, or deleted while in use, or nothing listens at the
+        server's address.
     """
+    if opened_before_deletion(uri):
+        msg = f"MLflow's database {redact(uri)} was deleted while in use; a new process rebuilds it"
+        raise MirrorError(msg)
     database = sqlite_path(uri)
     try:
         if database is not None:
@@ -157,6 +175,9 @@ class Store:
 
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
             self.experiment_id = self._experiment(experiment)
+            database = sqlite_path(uri)
+            if database is not None:
+                _opened[uri] = database.stat().st_ino
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
