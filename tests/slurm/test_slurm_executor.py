@@ -26,10 +26,10 @@ def executor(home: Home, **changes: object) -> SlurmExecutor:
     return SlurmExecutor(profile, ExecSettings(home.study("tests-20260101-0000").root))
 
 
-def tasks_of(home: Home, jobs: list[str], **limits: object) -> list[TaskSpec]:
-    env = code_env(None, 1)
+def tasks_of(home: Home, jobs: list[str]) -> list[TaskSpec]:
+    env, short = code_env(None, 1), {"fault.delay_s": 2.0}
     return [
-        replace(make_task(home, job, trial=f"r01t{index:03d}", limits=limits), env=env)
+        replace(make_task(home, job, trial=f"r01t{index:03d}", settings=short), env=env)
         for index, job in enumerate(jobs)
     ]
 
@@ -107,9 +107,12 @@ def test_unreachable_controller_is_not_an_end(
     running = executor(home)
     [task] = tasks_of(home, ["instant"])
     running.submit("token-e", [task])
+    for command in ("squeue", "sacct"):
+        (tmp_path / command).write_text("#!/bin/sh\necho down >&2; exit 1\n", encoding="utf-8")
+        (tmp_path / command).chmod(0o755)
     with monkeypatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(tmp_path / "absent.conf"))
+        patch.setenv("PATH", str(tmp_path), prepend=":")
         assert running.poll()[task.key].phase is TaskPhase.QUEUED
-        with pytest.raises(ExecutorError):
+        with pytest.raises(ExecutorError, match=r"failed \(1\): down"):
             executor(home).adopt("token-e", [task])
     poll_until(running, all_ended)
