@@ -116,7 +116,7 @@ def trial_artifacts(
         found["log_tail.txt"] = tail
     diff_sha = str(state.created.get("diff_sha") or "")
     if diff_sha:
-        _take(found, "diff.patch", study.root / "diff.patch")
+        _take(found, "uncommitted.diff", study.root / "uncommitted.diff")
     if trial.phase is Phase.SCORED:
         data_fp = str(state.created.get("data_fp", ""))
         table = predictions_table(attempt.predictions, home.secret(data_fp) / "val_refs.jsonl")

@@ -12,24 +12,23 @@ import time
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import NeurosweepError
 from neurosweep.core.files import loads_strict
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import package_root
 from neurosweep.records.mirror import Mirror, MirrorReport
 
-_MIN_INTERVAL_S = 1.0
 _MAX_STARTS = 5
 _NICE = 5
 
 
-class BackgroundMirror:
+class ProcessMirror:
     """Offer a mirror's interface and let a child process do the work.
 
     The child reads one request a line and answers each with one line of JSON. It ends when its
     input ends, after a last attempt, so a killed driver leaves nothing behind. Importing MLflow
-    (two seconds) and its memory stay out of the driver.
+    (two seconds), its memory and its use of the interpreter's lock stay out of the driver; a
+    thread that calls `sync` only waits on a pipe.
 
     Parameters
     ----------
@@ -39,62 +38,36 @@ class BackgroundMirror:
         Home that holds the references and, by default, MLflow's database.
     uri
         Tracking URI, as for `Mirror`.
-    clock
-        Source of time between requests.
+    timeout_s
+        Longest wait for one answer, in seconds; a child that is later is ended.
     """
 
     def __init__(
-        self,
-        study_dir: StudyDir,
-        home: Home,
-        uri: str | None = None,
-        clock: Clock | None = None,
+        self, study_dir: StudyDir, home: Home, uri: str | None = None, timeout_s: float = 600.0
     ) -> None:
         self._study, self._home, self._uri = study_dir, home, uri
-        self._clock = clock or SystemClock()
+        self._timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
-        self._busy = False
-        self._unread = b""
         self._starts = 0
-        self._next = float("-inf")
         self._report = MirrorReport(caught_up=False)
 
     def sync(self, force: bool = False) -> MirrorReport:
-        """Ask for an update and return the latest answer at once, without waiting for the new one.
+        """Bring MLflow up to date and wait for it.
 
         Parameters
         ----------
         force
-            Whether to ask even when the last request was less than a second ago.
+            Whether to try at once even after a failure.
         """
-        self._collect(0.0)
-        now = self._clock.monotonic()
-        if not self._busy and (force or now >= self._next) and self._ensure_child():
-            self._send(b"force\n" if force else b"sync\n")
-            self._next = now + _MIN_INTERVAL_S
-        return self._report
-
-    def close(self, timeout_s: float = 60.0) -> MirrorReport:
-        """Let the child catch up, wait for it, and end it.
-
-        Parameters
-        ----------
-        timeout_s
-            Longest wait in seconds; a child that is not done by then is ended.
-        """
-        deadline = time.monotonic() + timeout_s
-        while self._busy and time.monotonic() < deadline:
-            self._collect(deadline - time.monotonic())
         if self._ensure_child():
-            self._send(b"force\n")
-            while self._busy and time.monotonic() < deadline:
-                self._collect(deadline - time.monotonic())
-        if self._busy:
-            self._report = MirrorReport(
-                False, self._report.pending, f"MLflow was not brought up to date in {timeout_s:g} s"
-            )
-        self._end_child()
+            self._ask(b"force\n" if force else b"sync\n")
         return self._report
+
+    def close(self) -> MirrorReport:
+        """Try once more to catch up, end the child, and return where MLflow stands."""
+        report = self.sync(force=True)
+        self._end_child()
+        return report
 
     def _ensure_child(self) -> bool:
         if self._child is not None and self._child.poll() is None:
@@ -102,7 +75,6 @@ class BackgroundMirror:
         if self._starts >= _MAX_STARTS:
             return False
         self._starts += 1
-        self._busy, self._unread = False, b""
         command = [sys.executable, "-m", "neurosweep.records.mlflow_worker"]
         command += [str(self._study.root.absolute()), str(self._home.root.absolute())]
         env = {**os.environ, "PYTHONPATH": str(package_root("neurosweep")), "PYTHONSAFEPATH": "1"}
@@ -123,43 +95,41 @@ class BackgroundMirror:
             return False
         return True
 
-    def _send(self, request: bytes) -> None:
+    def _ask(self, request: bytes) -> None:
         assert self._child is not None
         assert self._child.stdin is not None
+        assert self._child.stdout is not None
         try:
             self._child.stdin.write(request)
             self._child.stdin.flush()
+            answer = self._read_line(self._child.stdout.fileno())
         except OSError:
-            self._lost()
+            answer = b""
+        if not answer:
+            code = self._child.poll()
+            self._end_child()
+            text = f"the mirror process gave no answer (exit code {code}); see mirror.log"
+            self._report = MirrorReport(False, self._report.pending, text)
             return
-        self._busy = True
+        data = loads_strict(answer)
+        self._report = MirrorReport(data["caught_up"], data["pending"], data["error"])
 
-    def _collect(self, wait_s: float) -> None:
-        if self._child is None or not self._busy:
-            return
-        assert self._child.stdout is not None
-        descriptor = self._child.stdout.fileno()
-        if not select.select([descriptor], [], [], max(0.0, wait_s))[0]:
-            return
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            self._lost()
-            return
-        self._unread += piece
-        *lines, self._unread = self._unread.split(b"\n")
-        for line in lines:
-            data = loads_strict(line)
-            self._report = MirrorReport(data["caught_up"], data["pending"], data["error"])
-            self._busy = False
-
-    def _lost(self) -> None:
-        code = self._child.poll() if self._child is not None else None
-        self._end_child()
-        text = f"the mirror process ended (exit code {code}); see {self._study.root}/mirror.log"
-        self._report = MirrorReport(False, self._report.pending, text)
+    def _read_line(self, descriptor: int) -> bytes:
+        """Return one line, or nothing when the child ended or is late."""
+        deadline = time.monotonic() + self._timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                return b""
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                return b""
+            line += piece
+        return line
 
     def _end_child(self) -> None:
-        child, self._child, self._busy = self._child, None, False
+        child, self._child = self._child, None
         if child is None:
             return
         for pipe in (child.stdin, child.stdout):
