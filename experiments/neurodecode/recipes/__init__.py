@@ -1,0 +1,1 @@
+"""Complete default configurations, one TOML file each."""
