@@ -150,12 +150,18 @@ def write_events(path: Path, events: Sequence[Event]) -> None:
         msg = f"events table {path}: suffix '{path.suffix}' is unknown; use .tsv or .csv"
         raise DataError(msg)
     extra = sorted({name for event in events for name in event.extra})
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter=separators[path.suffix], lineterminator="\n")
-    writer.writerow([*COLUMNS, *extra])
-    for event in events:
-        writer.writerow([event.value(name) for name in (*COLUMNS, *extra)])
-    atomic_write_text(path, buffer.getvalue())
+    names = [*COLUMNS, *extra]
+    rows = [names, *([event.value(name) for name in names] for event in events)]
+    separator = separators[path.suffix]
+    lines = [separator.join(_quoted(cell, separator) for cell in row) for row in rows]
+    atomic_write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _quoted(cell: str, separator: str) -> str:
+    # The csv module of Python 3.11 leaves a carriage return unquoted and then cannot read it.
+    if any(character in cell for character in (separator, '"', "\n", "\r")):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 def select(events: Iterable[Event], event_type: str) -> tuple[Event, ...]:
@@ -189,7 +195,7 @@ def require_values(events: Sequence[Event], column: str, where: str) -> None:
 
 def _read_rows(path: Path, where: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         msg = f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8 TSV or CSV"
         raise DataError(msg) from error

@@ -62,7 +62,7 @@ def check_files(path: Path, allow_maxshield: bool) -> tuple[Path, ...]:
 def _next_part(current: Path, name: str | None, parts: list[Path]) -> Path | None:
     if name is None:
         return None
-    following = current.with_name(Path(name.replace("\\", "/")).name)
+    following = current.with_name(name)
     if following in parts:
         msg = f"{current}: names '{name}' as its continuation, which came before it;"
         raise DataError(f"{msg} save the recording again from its first file")

@@ -51,7 +51,7 @@ class Signal:
     files: tuple[Path, ...]
 
 
-def read_signal(path: Path, options: ReadOptions) -> Signal:
+def read_signal(path: Path, options: ReadOptions, sfreq_hz: float | None = None) -> Signal:
     """Read a recording with its continuations.
 
     Parameters
@@ -60,6 +60,8 @@ def read_signal(path: Path, options: ReadOptions) -> Signal:
         FIF file; of a split recording the first one.
     options
         What is accepted.
+    sfreq_hz
+        The rate that the recording must have; None accepts any.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def read_signal(path: Path, options: ReadOptions) -> Signal:
     where = str(path)
     raw = open_raw(path)
     sfreq = float(raw.info["sfreq"])
-    _check_rate(sfreq, options.sfreq_hz, where)
+    _check_rate(sfreq, sfreq_hz, where)
     sensors = map_sensors(raw.info["chs"], where)
     notes = _check_sensors(raw.info["chs"], sensors, options, where)
     segments = _segments(raw)
@@ -128,9 +130,7 @@ def _segments(raw: Any) -> tuple[tuple[int, int], ...]:
     gaps = []
     for note in raw.annotations:
         if note["description"] == _GAP:
-            # With a measurement date onsets count from it; the first sample comes later.
-            lead = raw.first_time if raw.info["meas_date"] is not None else 0.0
-            first = round((note["onset"] - lead) * sfreq)
+            first = round((note["onset"] - raw.first_time) * sfreq)
             gaps.append((first, first + round(note["duration"] * sfreq)))
     ranges, start = [], 0
     for first, stop in [*sorted(gaps), (total, total)]:

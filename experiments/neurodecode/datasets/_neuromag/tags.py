@@ -101,15 +101,15 @@ def _summarise(path: Path, file: BinaryIO, size: int | None) -> FifSummary:
         elif kind == _REF_ROLE and len(content) == 4:
             role = int.from_bytes(content, "big", signed=True)
         elif kind == _REF_FILE:
-            references[role] = content.decode("latin-1")
+            references[role] = content.decode("latin-1").replace("\\", "/").rsplit("/", 1)[-1]
         elif kind == _DATA_BUFFER:
             num_buffers += 1
     maxshield = _MAXSHIELD_BLOCK in blocks
     return FifSummary(
         raw=maxshield or any(block in blocks for block in _RAW_BLOCKS),
         maxshield=maxshield,
-        next_file=references.get(_NEXT_FILE),
-        previous_file=references.get(_PREVIOUS_FILE),
+        next_file=references.get(_NEXT_FILE) or None,
+        previous_file=references.get(_PREVIOUS_FILE) or None,
         num_buffers=num_buffers,
     )
 

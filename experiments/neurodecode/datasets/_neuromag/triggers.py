@@ -9,10 +9,12 @@ from pathlib import Path
 
 from neurodecode.datasets._neuromag.files import MNE_ERRORS, open_raw
 from neurodecode.events import Event
-from neurosweep.core.errors import DataError
+from neurosweep.core.errors import ConfigError, DataError
 
 
-def read_triggers(path: Path, channel: str, codes: Mapping[str, str], like: Event) -> list[Event]:
+def read_triggers(
+    path: Path, channel: str, codes: Mapping[str, str], event_type: str, like: Event
+) -> list[Event]:
     """Return an event, labelled in ``button``, for every rise of the channel to one of the codes.
 
     Parameters
@@ -30,8 +32,10 @@ def read_triggers(path: Path, channel: str, codes: Mapping[str, str], like: Even
 
     Raises
     ------
+    ConfigError
+        When a code is no number.
     DataError
-        When the channel is absent, a code is no number, or no code ever occurs.
+        When the channel is absent or no code ever occurs.
     """
     import mne
 
@@ -42,8 +46,8 @@ def read_triggers(path: Path, channel: str, codes: Mapping[str, str], like: Even
     plain = channel.replace(" ", "")
     if plain not in names:
         close = difflib.get_close_matches(channel, stim, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        msg = f"{path}: has no trigger channel '{channel}'{hint}; it has"
+        hint = f"; did you mean '{close[0]}'?" if close else ";"
+        msg = f"{path}: has no trigger channel '{channel}'{hint} It has"
         raise DataError(f"{msg} {', '.join(stim) or 'no trigger channel at all'}")
     try:
         found = mne.find_events(raw, names[plain], shortest_event=1, verbose="ERROR")
@@ -78,6 +82,6 @@ def _codes(codes: Mapping[str, str]) -> dict[int, str]:
     wrong = [code for code in codes if not code.strip().isdigit()]
     if wrong or not codes:
         given = f"'{wrong[0]}'" if wrong else "no code"
-        msg = f"data.trigger_codes: has {given}; expected whole numbers and their labels, such as"
-        raise DataError(f"{msg} {{'97' = 'a'}}")
+        msg = f"data.trigger_codes: has {given}; expected whole numbers with their labels, such as"
+        raise ConfigError(f"{msg} {{'97' = 'a'}}")
     return {int(code): label for code, label in codes.items()}
