@@ -54,7 +54,7 @@ class Recording:
     subject: str
     recording: str
     sfreq_hz: float
-    data_CT: FloatArray  # noqa: N815
+    data_CT: FloatArray
     channels: tuple[str, ...]
     units: tuple[Unit, ...]
     segments: tuple[tuple[int, int], ...]
@@ -106,7 +106,7 @@ class Item:
     labels: tuple[int, ...]
     reference: str
     typed: str
-    codes_WS: CodeArray | None = None  # noqa: N815
+    codes_WS: CodeArray | None = None
     symbols: tuple[str, ...] = ()
 
     @property

@@ -7,15 +7,18 @@ split measures how well a model remembers. All splits here are contiguous.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from neurodecode.contracts import Item, Windows
 from neurosweep.core.errors import DataError
+from neurosweep.evaluation.splits import Fold as IndexFold
+from neurosweep.evaluation.splits import contiguous_folds
 
 HOLDOUT = 5
+_FOLDED = ("train", "pool")
 _PURGE_S = 0.5
 
 
@@ -53,14 +56,13 @@ def make_folds(windows: Windows, folds: int) -> tuple[Fold, ...]:
     """
     if folds < 1:
         raise DataError(f"data.folds: is {folds}, must be at least 1")
-    official = any(item.part == "val" for item in windows.items)
-    train = [item for item in windows.items if item.part in ("train", "pool")]
-    if folds == 1 and official:
-        val = tuple(item for item in windows.items if item.part == "val")
-        return (_fold(train, val, windows),)
-    blocks = _blocks(train, folds if folds > 1 else HOLDOUT)
-    chosen = blocks if folds > 1 else blocks[-1:]
-    return tuple(_fold(train, tuple(block), windows) for block in chosen)
+    val = [item for item in windows.items if item.part == "val"]
+    if folds == 1 and val:
+        train = (item for item in windows.items if item.part in _FOLDED)
+        return (_train_and_dev(train, val, windows),)
+    if folds == 1:
+        return _cross_validation(windows, HOLDOUT)[-1:]
+    return _cross_validation(windows, folds)
 
 
 def unused_items(windows: Windows, folds: int) -> int:
@@ -75,7 +77,7 @@ def test_items(windows: Windows) -> tuple[Item, ...]:
 
 def full_training(windows: Windows) -> Fold:
     """Return all items but the test part, as train and dev: what a final model trains on."""
-    return _fold([item for item in windows.items if item.part != "test"], (), windows)
+    return _train_and_dev((i for i in windows.items if i.part != "test"), (), windows)
 
 
 def describe(windows: Windows, folds: int) -> str:
@@ -125,43 +127,55 @@ def _relabelled(item: Item, source: Item) -> Item:
     return replace(item, labels=labels, reference=source.reference, typed=source.typed)
 
 
-def _blocks(items: Sequence[Item], folds: int) -> list[list[Item]]:
-    blocks: list[list[Item]] = [[] for _ in range(folds)]
+def _index_folds(num_items: int, folds: int, dev_fraction: float, where: str) -> list[IndexFold]:
+    try:
+        return contiguous_folds(num_items, folds, dev_share=dev_fraction)
+    except ValueError as error:
+        msg = f"data.folds: {where} cannot be cut into {folds} contiguous blocks ({error})"
+        raise DataError(f"{msg}; use fewer folds or more data") from error
+
+
+def _cross_validation(windows: Windows, folds: int) -> tuple[Fold, ...]:
+    train: list[list[Item]] = [[] for _ in range(folds)]
+    dev: list[list[Item]] = [[] for _ in range(folds)]
+    val: list[list[Item]] = [[] for _ in range(folds)]
+    for items in _by_recording(item for item in windows.items if item.part in _FOLDED):
+        where = f"the {len(items)} items of {items[0].subject}/{items[0].recording}"
+        for k, fold in enumerate(_index_folds(len(items), folds, windows.dev_fraction, where)):
+            train[k] += [items[i] for i in fold.train]
+            dev[k] += [items[i] for i in fold.dev]
+            val[k] += [items[i] for i in fold.val]
+    return tuple(_purged(*parts, windows) for parts in zip(train, dev, val, strict=True))
+
+
+def _train_and_dev(items: Iterable[Item], val: Sequence[Item], windows: Windows) -> Fold:
+    train: list[Item] = []
+    dev: list[Item] = []
     for of_recording in _by_recording(items):
-        cuts = np.linspace(0, len(of_recording), folds + 1).round().astype(int)
-        for block, start, stop in zip(blocks, cuts[:-1], cuts[1:], strict=True):
-            block += of_recording[start:stop]
-    if not all(blocks):
-        msg = f"data.folds: {folds} blocks cannot be cut from {len(items)} items; use fewer folds"
-        raise DataError(msg)
-    return blocks
+        size = max(1, round(windows.dev_fraction * len(of_recording)))
+        train += of_recording[:-size]
+        dev += of_recording[-size:]
+    return _purged(train, dev, val, windows)
 
 
-def _by_recording(items: Sequence[Item]) -> list[list[Item]]:
+def _by_recording(items: Iterable[Item]) -> list[list[Item]]:
     groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in items:
         groups[item.subject, item.recording].append(item)
     return list(groups.values())
 
 
-def _fold(candidates: Sequence[Item], val: tuple[Item, ...], windows: Windows) -> Fold:
-    held_out = {item.item for item in val}
-    spans = [(item.subject, item.recording, *_span(item, windows)) for item in val]
-    left = [
-        item
-        for item in candidates
-        if item.item not in held_out and not _overlaps(item, spans, windows)
-    ]
-    train: list[Item] = []
-    dev: list[Item] = []
-    for of_recording in _by_recording(left):
-        size = max(1, round(windows.dev_fraction * len(of_recording)))
-        train += of_recording[:-size]
-        dev += of_recording[-size:]
-    if not train or not dev:
-        msg = f"{len(left)} items are left for training and early stopping; at least 2 a recording"
-        raise DataError(f"{msg} are needed, use fewer folds or more data")
-    return Fold(tuple(train), tuple(dev), val)
+def _purged(
+    train: Sequence[Item], dev: Sequence[Item], val: Sequence[Item], windows: Windows
+) -> Fold:
+    """Drop dev items that touch val, and train items that touch dev or val."""
+    dev_left = [item for item in dev if not _touches(item, val, windows)]
+    train_left = [item for item in train if not _touches(item, [*dev_left, *val], windows)]
+    if not train_left or not dev_left:
+        msg = f"of {len(train) + len(dev)} items, {len(train_left)} are left for training and"
+        msg += f" {len(dev_left)} for early stopping, once those that touch held-out ones are"
+        raise DataError(f"{msg} dropped; use other folds, shorter windows or more data")
+    return Fold(tuple(train_left), tuple(dev_left), tuple(val))
 
 
 def _span(item: Item, windows: Windows) -> tuple[float, float]:
@@ -169,15 +183,14 @@ def _span(item: Item, windows: Windows) -> tuple[float, float]:
     return item.onsets_s[0] + start, item.onsets_s[-1] + stop
 
 
-def _overlaps(item: Item, spans: Sequence[tuple[str, str, float, float]], windows: Windows) -> bool:
-    """Return whether an item of a continuous recording touches a held-out one."""
+def _touches(item: Item, held_out: Sequence[Item], windows: Windows) -> bool:
+    """Return whether an item of a continuous recording lies on or beside a held-out one."""
     if windows.epoched:
         return False
     start, stop = _span(item, windows)
-    return any(
-        subject == item.subject
-        and recording == item.recording
-        and start < held_stop + _PURGE_S
-        and held_start - _PURGE_S < stop
-        for subject, recording, held_start, held_stop in spans
-    )
+    for other in held_out:
+        other_start, other_stop = _span(other, windows)
+        same = (item.subject, item.recording) == (other.subject, other.recording)
+        if same and start < other_stop + _PURGE_S and other_start - _PURGE_S < stop:
+            return True
+    return False

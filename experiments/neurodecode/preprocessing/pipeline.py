@@ -8,6 +8,7 @@ filtered by a short recursive filter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,7 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
     return Prepared(
         data_CT=scaled,
         sfreq_hz=sfreq,
-        segments=tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)),
+        segments=tuple((int(a), int(b)) for a, b in pairwise(edges)),
         segment_onsets_s=tuple(start / recording.sfreq_hz for start, _ in recording.segments),
         warnings=tuple(dict.fromkeys(warnings)),
     )
