@@ -156,7 +156,7 @@ def read_claim(path: Path) -> Claim | None:
         return None
     data = read_json(path, _MAX_BYTES)
     try:
-        job, restart, t = str(data["job"]), int(data["restart"]), parse_iso(data["t"])
+        job, restart, t = str(data["job"]), int(data["restart"]), parse_iso(str(data["t"]))
         return Claim(ProcessMark.from_dict(data), job, restart, t)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: is not a claim ({error}); the attempt cannot be followed"

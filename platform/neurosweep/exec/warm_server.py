@@ -272,7 +272,7 @@ def main() -> int:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)  # whatever an import prints must not look like an event
-    failed = import_warm(["numpy", *options["warm"]])
+    failed = import_warm(["numpy.random", *options["warm"]])
     gc.collect()
     gc.freeze()
     server = ForkServer(commands, events, int(options["slots"]), Path(options["registry"]))

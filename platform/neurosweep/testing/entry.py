@@ -111,7 +111,7 @@ def describe(payload: Mapping[str, Any]) -> dict[str, Any]:
             "training.batch_size",
         ],
         "metrics": ["val_cer", "val_wer", "val_acc", "val_window_err"],
-        "warm": [],
+        "warm": ["neurosweep.testing.jobs"],
     }
 
 
