@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from neurosweep.evaluation.score import Scores, score
 
 
 def _case(
-    rows: list[tuple[str, str, str, str | None, str | None]],
+    rows: Sequence[tuple[str, str, str, str | None, str | None]],
 ) -> tuple[dict[str, Prediction], dict[str, Reference]]:
     predictions, refs = {}, {}
     for item, reference, hypothesis, true_windows, windows in rows:
