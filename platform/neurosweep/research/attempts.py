@@ -336,7 +336,7 @@ class AttemptDesk:
     ) -> None:
         known = view.kind_hint or self._asked(trial, attempt)
         ending = read_status(files, known)
-        if ending is None and self._silence_is_final(trial, attempt, files):
+        if ending is None and self._silence_is_final(trial, attempt, files, view):
             never = self._claimed(files).hold is Hold.NOBODY
             if never and not revoke(files, self._clock):
                 return
@@ -351,13 +351,15 @@ class AttemptDesk:
             self._finish(trial, attempt, files, ending)
 
     def _silence_is_final(
-        self, trial: TrialState, attempt: AttemptState, files: AttemptDir
+        self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
     ) -> bool:
         """Return whether no status will come any more."""
+        claimed = self._claimed(files)
+        if claimed.hold is Hold.NOBODY and view.phase is TaskPhase.ENDED:
+            return True  # whoever comes later finds the claim revoked
         sighting = self._sighting(trial, attempt)
         if self._given_up(sighting):
             return True
-        claimed = self._claimed(files)
         if claimed.hold in (Hold.ALIVE, Hold.MAYBE):
             sighting.silent_since = None
             return False

@@ -308,7 +308,8 @@ class Driver:
         floor = list(self._state.of(Purpose.FLOOR))
         if any(trial.phase is Phase.SCORED for trial in floor) or len(self._state.rounds) > 1:
             return
-        if any(control.get("action") == "pause" for control in self._state.controls):
+        asked_before = any(c.get("action") == "pause" for c in self._state.controls)
+        if asked_before or self._wants_out:
             return
         first = floor[0].attempts[-1]
         why = f"{first.kind}: {first.error.get('text', '')}"

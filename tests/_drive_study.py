@@ -1,0 +1,17 @@
+"""Run the driver of a study as a process of its own: ``_drive_study.py STUDY_DIR WORKERS``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from neurosweep.core.layout import StudyDir
+from neurosweep.research.attempts import Pace
+from neurosweep.research.setup import build_driver
+
+if __name__ == "__main__":
+    driver = build_driver(
+        StudyDir(Path(sys.argv[1])), on="local", workers=int(sys.argv[2]), pace=Pace(poll_s=0.05)
+    )
+    result = driver.run()
+    sys.exit(0 if result.state == "complete" else 1)
