@@ -1,0 +1,119 @@
+"""Specifications of the small studies behind ``run`` and ``sweep``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.config import parse_assignment
+from neurosweep.core.errors import ConfigError
+from neurosweep.core.schema import Value
+
+
+def fixed_design(
+    recipe: str, entry: str, assignments: Sequence[str], seeds: int, name: str | None
+) -> dict[str, Any]:
+    """Return a study that trains one configuration over several seeds.
+
+    Raises
+    ------
+    ConfigError
+        When an assignment has several values or cannot be made.
+    """
+    levels = _levels(assignments)
+    several = [path for path, values in levels.items() if len(values) > 1]
+    if several:
+        msg = f"--set {several[0]}: run takes one value; for several use: neurosweep sweep"
+        raise ConfigError(msg)
+    data = {path: values[0] for path, values in levels.items() if path.startswith("data.")}
+    fixed = {path: values for path, values in levels.items() if path not in data}
+    spec = _base(recipe, entry, name or f"run-{_stem(recipe)}", data)
+    spec["agent"] = {"name": "default"}
+    spec["budget"] = {"rounds": 1, "trials_per_round": seeds}
+    if fixed and seeds > 1:
+        msg = "--seeds: with --set a configuration is trained once; leave --seeds out"
+        raise ConfigError(msg)
+    if fixed:
+        spec["agent"] = {"name": "grid", "options": {"values": fixed}}
+        spec["search"] = _search(fixed)
+    return spec
+
+
+def grid_design(
+    recipe: str, entry: str, assignments: Sequence[str], name: str | None
+) -> dict[str, Any]:
+    """Return a study that trains every combination of values once.
+
+    Raises
+    ------
+    ConfigError
+        When no values are given or an assignment cannot be made.
+    """
+    if not assignments:
+        msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
+        raise ConfigError(msg)
+    levels = _levels(assignments)
+    several = [p for p, values in levels.items() if p.startswith("data.") and len(values) > 1]
+    if several:
+        msg = (
+            f"--set {several[0]}: data are prepared once for a study; give one value, and sweep "
+            "over the others with one study each"
+        )
+        raise ConfigError(msg)
+    data = {path: values[0] for path, values in levels.items() if path.startswith("data.")}
+    axes = {path: values for path, values in levels.items() if path not in data}
+    if not axes:
+        msg = "sweep: only data fields are given; for one configuration use: neurosweep run"
+        raise ConfigError(msg)
+    spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", data)
+    spec["agent"] = {"name": "grid", "options": {"values": axes}}
+    spec["budget"] = {
+        "rounds": 1,
+        "trials_per_round": math.prod(len(values) for values in axes.values()),
+    }
+    spec["search"] = _search(axes)
+    return spec
+
+
+def _base(recipe: str, entry: str, name: str, data: Mapping[str, Value]) -> dict[str, Any]:
+    path = Path(recipe)
+    is_file = path.suffix == ".toml" and path.is_file()
+    return {
+        "name": name,
+        "recipe": str(path.resolve()) if is_file else recipe,
+        "entry": entry,
+        "reserve": {"floor": 0},
+        "data": {path.removeprefix("data."): value for path, value in data.items()},
+    }
+
+
+def _levels(assignments: Sequence[str]) -> dict[str, list[Value]]:
+    levels: dict[str, list[Value]] = {}
+    for text in assignments:
+        path, values = parse_assignment(text)
+        if path in levels:
+            msg = f"--set {path}: is given twice; give all its values at once: {path}=V1,V2"
+            raise ConfigError(msg)
+        if path.startswith("preprocessing."):
+            msg = (
+                f"--set {path}: data are prepared before any trial; write the value into a recipe "
+                "file of your own and name that file instead"
+            )
+            raise ConfigError(msg)
+        double = {value for value in values if values.count(value) > 1}
+        if double:
+            msg = f"--set {text!r}: {sorted(map(str, double))} is given more than once"
+            raise ConfigError(msg)
+        levels[path] = values
+    return levels
+
+
+def _search(levels: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
+    override = {path: {"choices": list(values)} for path, values in levels.items()}
+    return {"exposed": list(levels), "override": override}
+
+
+def _stem(recipe: str) -> str:
+    return Path(recipe).stem if recipe.endswith(".toml") else recipe

@@ -1,0 +1,223 @@
+"""Create a study, drive it to its end, say what came out, and choose the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurosweep.cli import exits
+from neurosweep.cli.console import Console
+from neurosweep.cli.gates import Condition, parse_condition, violations
+from neurosweep.cli.live import view_for
+from neurosweep.cli.options import home_flag
+from neurosweep.cli.summary import home_of, read_state, summarize
+from neurosweep.cli.wording import (
+    changes_text,
+    failures_text,
+    headline,
+    next_steps,
+    results_table,
+    where_report,
+)
+from neurosweep.core.clock import SystemClock
+from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.state import StudyState
+
+if TYPE_CHECKING:
+    from neurosweep.records.spec import StudySpec
+    from neurosweep.research.loop import Driver
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Hold what the command line says about driving a study.
+
+    Attributes
+    ----------
+    on, workers
+        Executor and number of attempts at a time; None takes the study's own.
+    conditions
+        When the study still fails its job.
+    mlflow
+        Whether MLflow is written while the study runs.
+    """
+
+    on: str | None = None
+    workers: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    mlflow: bool = True
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> RunOptions:
+        """Read the options that `options.add_running` added.
+
+        Raises
+        ------
+        ConfigError
+            When a condition is not understood.
+        """
+        conditions = tuple(parse_condition(text) for text in args.fail_if)
+        return cls(args.on, args.workers, conditions, not args.no_mlflow)
+
+
+def make_spec(data: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> StudySpec:
+    """Return a specification with the changes of the command line.
+
+    Raises
+    ------
+    ConfigError
+        When it holds problems; all are listed.
+    """
+    import copy
+
+    from neurosweep.core.config import set_dotted, validate
+    from neurosweep.records.spec import StudySpec
+
+    whole = copy.deepcopy(dict(data))
+    for path, value in changes.items():
+        set_dotted(whole, path, value)
+    return validate(StudySpec, whole, where)
+
+
+def create(spec: StudySpec, home: Home, console: Console) -> StudyDir:
+    """Create a study and say what is being done."""
+    from neurosweep.research.create import create_study
+
+    study = create_study(spec, home, say=console.line)
+    console.line(f"study {study.study_id} in {study.root}")
+    return study
+
+
+def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
+    """Run a study from where it is until it ends, and return the exit code."""
+    state = read_state(study)
+    if state.closed is None:
+        console.take_logs()
+        with _Progress(study, console) as progress:
+            progress.run(_driver(study, options, progress))
+    return conclude(study, console, options.conditions)
+
+
+def _driver(study: StudyDir, options: RunOptions, progress: _Progress) -> Driver:
+    from neurosweep.records.mlflow_worker import ProcessMirror
+    from neurosweep.research.journal import Hooks
+    from neurosweep.research.setup import build_driver
+
+    hooks = Hooks(
+        on_event=progress.on_event,
+        on_round_closed=progress.on_round_closed,
+        on_tick=progress.on_tick,
+    )
+    mirror = ProcessMirror(study, home_of(study)) if options.mlflow else None
+    return build_driver(study, on=options.on, workers=options.workers, mirror=mirror, hooks=hooks)
+
+
+class _Progress:
+    """Follow a driver: show its state, and build the report when a round or the study closes."""
+
+    def __init__(self, study: StudyDir, console: Console) -> None:
+        self._study = study
+        self._console = console
+        self._clock = SystemClock()
+        self._view = view_for(console)
+        self._state: StudyState | None = None
+
+    def __enter__(self) -> _Progress:
+        self._view.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._view.__exit__(None, None, None)
+
+    def run(self, driver: Driver) -> None:
+        """Run the driver to its end; the ledger says how it ended."""
+        driver.run()
+
+    def on_tick(self, state: StudyState) -> None:
+        """Show the state, at most a few times a second."""
+        self._state = state
+        self._view.update(self._summary)
+
+    def on_round_closed(self, _study: StudyDir, _number: int) -> None:
+        """Show the round's end and build the report with its figure."""
+        if self._state is not None:
+            self._view.update(self._summary, force=True)
+        self._report()
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Build the last report when the study closes, before MLflow is brought up to date."""
+        if event["event"] == "study_closed":
+            self._report()
+
+    def _summary(self) -> Mapping[str, Any]:
+        assert self._state is not None
+        return summarize(self._study, self._state, self._clock.now())
+
+    def _report(self) -> None:
+        try:
+            from neurosweep.report.build import build
+
+            build(self._study)
+        except Exception as error:  # noqa: BLE001 - a page that fails costs no trial
+            logger.warning(
+                "the report could not be built (%s); try: neurosweep study report %s",
+                error,
+                self._study.study_id,
+            )
+
+
+def conclude(study: StudyDir, console: Console, conditions: Sequence[Condition] = ()) -> int:
+    """Print what a study came to and return the exit code that follows."""
+    summary = summarize(study, read_state(study), SystemClock().now(), detail=True)
+    broken = violations(summary, conditions)
+    code = _exit_code(summary, broken)
+    flag = home_flag(home_of(study))
+    show_summary(console, summary, flag)
+    for text in broken:
+        console.line(f"not reached: {text}")
+    console.data(result_data(summary, flag) | {"violations": broken, "exit_code": code})
+    return code
+
+
+def _exit_code(summary: Mapping[str, Any], broken: Sequence[str]) -> int:
+    if summary["state"] == "interrupted":
+        return exits.INTERRUPTED
+    return exits.NOT_REACHED if broken else exits.OK
+
+
+def result_data(summary: Mapping[str, Any], flag: str) -> dict[str, Any]:
+    """Return a summary with its links and the command that goes on."""
+    from neurosweep.cli.summary import links_of
+
+    open_ended = summary["state"] in ("interrupted", "paused")
+    resume = f"neurosweep study resume {summary['study']}{flag}"
+    return {
+        **summary,
+        "mlflow": dict(links_of(StudyDir(Path(summary["folder"])))),
+        "ui": f"neurosweep ui{flag}",
+        "resume": resume if open_ended else None,
+    }
+
+
+def show_summary(console: Console, summary: Mapping[str, Any], flag: str) -> None:
+    """Print the figures of a study for people."""
+    console.line()
+    console.line(headline(summary))
+    if summary["best"] is not None or summary["default"]["seeds"]:
+        console.line()
+        console.table(*results_table(summary))
+    if summary["agent"] != "default" and summary["best"] is not None:
+        console.line(f"best values: {changes_text(summary['best']['overrides'])}")
+    if summary["failures"]:
+        console.line(f"failed trials: {failures_text(summary['failures'])}")
+    console.line(f"report: {where_report(summary, flag)}")
+    console.line()
+    steps = next_steps(summary, flag)
+    width = max(len(command) for command, _ in steps)
+    console.lines([f"{command.ljust(width)}  # {what}" for command, what in steps])
