@@ -84,6 +84,10 @@ class StudySpec(StrictModel):
     budget: BudgetSpec = BudgetSpec()
     reserve: ReserveSpec = ReserveSpec()
     data: dict[str, Any] = Field(default_factory=dict, description="overrides of the recipe's data")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="overrides of the recipe's whole configuration, nested or with dotted paths",
+    )
     objective: ObjectiveSpec = ObjectiveSpec()
     search: SearchSpec = SearchSpec()
     execution: ExecutionSpec = ExecutionSpec()

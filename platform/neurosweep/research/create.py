@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
 _HARNESS = "neurosweep"
+_PREPARED_SECTIONS = ("data", "preprocessing")
 _PREPARE_TIMEOUT_S = 6 * 3600.0
 _DESCRIBE_TIMEOUT_S = 300.0
 
@@ -141,6 +142,7 @@ def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
         When the recipe, a value under [data], a field to search or the objective is wrong.
     """
     assignments = {f"data.{path}": value for path, value in flatten(spec.data).items()}
+    assignments |= flatten(spec.set)
     payload = {"recipe": spec.recipe, "set": assignments}
     facts = call_entry(
         f"{spec.entry}.entry:describe", payload, code_root=code_root, timeout_s=_DESCRIBE_TIMEOUT_S
@@ -148,6 +150,7 @@ def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
     whole = Schema.from_json(facts["schema"])
     exposed = spec.search.exposed or list(facts.get("exposed", []))
     exposed = exposed or [path for path, field in whole.items() if field.searchable]
+    _refuse_data_fields(exposed)
     schema = whole.exposed(exposed, spec.search.override)
     metric = spec.objective.metric or facts["objective"]["metric"]
     direction = spec.objective.direction or _direction(metric, facts)
@@ -160,6 +163,16 @@ def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
     search = spec.search.model_copy(update={"exposed": list(schema)})
     filled = spec.model_copy(update={"objective": objective, "search": search})
     return Described(facts, schema, filled)
+
+
+def _refuse_data_fields(exposed: Sequence[str]) -> None:
+    fixed = [path for path in exposed if path.split(".")[0] in _PREPARED_SECTIONS]
+    if fixed:
+        msg = (
+            f"[search] exposed: {', '.join(fixed)} cannot be searched: data are prepared once for "
+            "the whole study. Set it under [set], one study for each value"
+        )
+        raise ConfigError(msg)
 
 
 def _direction(metric: str, facts: Mapping[str, Any]) -> str:
