@@ -9,6 +9,7 @@ from typing import Any
 
 import mne
 import numpy as np
+
 from neurodecode.datasets._neuromag.helmet import reference_helmet
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "meg_neuromag306"

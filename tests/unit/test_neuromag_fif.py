@@ -9,6 +9,7 @@ import mne
 import numpy as np
 import pytest
 from _neuromag_maker import make_raw, save, table
+
 from neurodecode.datasets import neuromag_fif
 from neurodecode.datasets.neuromag_fif import Config
 from neurosweep.core.config import fields_of, validate
@@ -25,12 +26,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config(place: Path, **options: Any) -> Config:
-    return validate(Config, {"events": str(place / "events.tsv"), **options}, "data")
+    values = {"events": str(place / "events.tsv"), "test_fraction": 0.0, **options}
+    return validate(Config, values, "data")
 
 
 def refusal(folder: Path, **options: Any) -> str:
+    chosen = config(folder, **options)
     with pytest.raises(DataError) as caught:
-        chosen = config(folder, **options)
         neuromag_fif.windows(chosen, neuromag_fif.read(chosen))
     assert str(folder) in str(caught.value)
     return str(caught.value)
@@ -64,6 +66,20 @@ def test_every_key_press_is_one_item_in_order_of_time(folder: Path) -> None:
     assert [item.onsets_s[0] for item in windows.items] == [moment for moment, _ in KEYS]
     assert [item.reference for item in windows.items] == [key for _, key in KEYS]
     assert {item.part for item in windows.items} == {"pool"}
+
+
+def test_end_of_every_recording_is_the_test_and_nothing_touches_it(folder: Path) -> None:
+    save(make_raw(20.0), folder / "run1_raw.fif")
+    keys = [(0.5 + 0.25 * i, "ab"[i % 2]) for i in range(76)]
+    table(folder / "events.tsv", {"run1": "run1_raw.fif"}, keys)
+    chosen = config(folder, test_fraction=0.25)
+    items = neuromag_fif.windows(chosen, neuromag_fif.read(chosen)).items
+    test = [item for item in items if item.part == "test"]
+    pool = [item for item in items if item.part == "pool"]
+    assert [item.item for item in test] == [f"S01/run1/k{i:05d}" for i in range(57, 76)]
+    gap = (test[0].onsets_s[0] - 0.2) - (pool[-1].onsets_s[0] + 0.3)
+    assert 0.5 <= gap < 0.5 + 0.25
+    assert [item.item for item in pool] == [f"S01/run1/k{i:05d}" for i in range(len(pool))]
 
 
 def test_order_of_rows_in_the_table_does_not_matter(folder: Path) -> None:
@@ -108,7 +124,7 @@ def test_sources_name_continuations_too(folder: Path) -> None:
     assert names == ["events.tsv", "run1_raw.fif", "run1_raw-1.fif", "run1_raw-2.fif"]
 
 
-def test_paths_can_come_from_the_options(folder: Path, tmp_path: Path) -> None:
+def test_paths_can_come_from_the_options(folder: Path) -> None:
     rewrite(folder, "run1_raw.fif", "")
     assert "timeline 'run1' has no recording; add a row of type Meg" in refusal(folder)
     chosen = config(folder, recordings={"run1": "run1_raw.fif"})

@@ -11,6 +11,7 @@ import pytest
 from _neuromag_maker import SD_OF_KIND, make_raw, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from neurodecode.datasets._neuromag.helmet import reference_helmet
 from neurodecode.datasets._neuromag.options import ReadOptions
 from neurodecode.datasets._neuromag.reading import Signal, read_signal

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 from _neuromag_maker import REAL, save, table
+
 from neurodecode.datasets import neuromag_fif
 from neurodecode.datasets._neuromag.helmet import canonical_name, reference_helmet
 from neurodecode.datasets._neuromag.options import ReadOptions
@@ -84,7 +85,7 @@ def test_noise_covariance_has_the_same_units_and_order_of_size() -> None:
     assert np.median(sd[KINDS == "grad"]) == pytest.approx(38e-13, rel=0.05)
     signal = read_signal(SAMPLE, ACCEPT)
     for kind in ("mag", "grad"):
-        ratio = signal.data_CT.std(axis=1)[KINDS == kind] / sd[KINDS == kind]
+        ratio = (signal.data_CT.std(axis=1) / sd)[kind == KINDS]
         assert 0.5 < np.median(ratio) < 3
 
 

@@ -11,6 +11,7 @@ import pytest
 from _neuromag_maker import make_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from neurodecode.datasets._neuromag.helmet import (
     canonical_name,
     flat_positions,

@@ -1,4 +1,4 @@
-"""FIF files that are cut, damaged, of another kind, or split are told apart before MNE sees them."""
+"""FIF files that are cut, damaged, of another kind or split are known before MNE sees them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from _neuromag_maker import make_raw, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from neurodecode.datasets._neuromag.tags import inspect_fif
 from neurosweep.core.errors import DataError
 

@@ -2,13 +2,15 @@
 
 The table names the recordings (rows of type ``Meg`` with a ``filepath``) and what happened in
 them. Every event of one type becomes one window and one item; its label is the text of a column.
-Blocks of time, never shuffled windows, separate training from validation and test.
+Blocks of time, never shuffled windows, separate training from validation and test; presses whose
+windows touch the test block, or come within half a second of it, are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from string import ascii_letters
 
@@ -32,10 +34,11 @@ from neurosweep.core.files import sha256_file
 
 __all__ = ["DEFAULT_FOLDS", "Config", "read", "sources", "windows"]
 
-DEFAULT_FOLDS = 5
+DEFAULT_FOLDS = 1
 
 _UNIT_OF_KIND: dict[str, Unit] = {"mag": "T", "grad": "T/m"}
 _DURATION_SLACK_S = 0.5
+_PURGE_S = 0.5
 
 
 def sources(config: Config) -> tuple[Path, ...]:
@@ -94,20 +97,33 @@ def windows(config: Config, recordings: tuple[Recording, ...]) -> Windows:
         msg += f" '{config.class_column}' that occurs {config.min_per_class} times or more"
         raise DataError(f"{msg}; at least two labels are needed to decode anything")
     symbols = _symbols(classes)
-    items = tuple(
+    items = [
         Item(
             item=f"{name}/k{number:05d}",
-            part="pool",
+            part="test" if number >= first_test else "pool",
             onsets_s=(event.start,),
             labels=(classes.index(label_of(event, config)),),
             reference=symbols[classes.index(label_of(event, config))],
             typed=symbols[classes.index(label_of(event, config))],
         )
         for name, own in presses.items()
-        for number, event in enumerate(own)
+        for number, event, first_test in _numbered(own, config)
+    ]
+    split = f"the last {config.test_fraction:.0%} of every recording is the test, the block of"
+    split += " time before it validates; windows are never shuffled"
+    return Windows(
+        config.window_s, classes, symbols, tuple(items), split, dev_fraction=config.dev_fraction
     )
-    split = "contiguous blocks of time within each recording; windows are never shuffled"
-    return Windows(config.window_s, classes, symbols, items, split)
+
+
+def _numbered(presses: Sequence[Event], config: Config) -> Iterator[tuple[int, Event, int]]:
+    """Yield number, event, and the number of the first test event, without those beside it."""
+    first_test = len(presses) - round(config.test_fraction * len(presses))
+    start, stop = config.window_s
+    edge = presses[first_test].start + start if first_test < len(presses) else inf
+    for number, event in enumerate(presses):
+        if number >= first_test or event.start + stop + _PURGE_S <= edge:
+            yield number, event, first_test
 
 
 def _symbols(classes: Sequence[str]) -> tuple[str, ...]:

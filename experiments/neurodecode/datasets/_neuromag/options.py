@@ -43,6 +43,12 @@ class Config(ReadOptions):
     window_s: tuple[float, float] = Field(
         (-0.2, 0.3), description="Window, seconds relative to the event"
     )
+    test_fraction: float = Field(
+        0.2, ge=0.0, le=0.5, description="Share of every recording, its end, that is sealed as test"
+    )
+    dev_fraction: float = Field(
+        0.1, ge=0.02, le=0.5, description="Share of the training presses that judge early stopping"
+    )
     trigger_channel: str = Field("", description="STI channel to take events from")
     trigger_codes: dict[str, str] = Field({}, description="Trigger code to label")
     outside_events: Literal["refuse", "drop"] = Field(

@@ -38,7 +38,8 @@ class Signal:
     bads
         Sensors without a signal of their own: marked bad, flat or missing.
     facts
-        JSON data: bads, missing, flat, sss, maxshield, filters, device-to-head shift, warnings.
+        JSON data: bads, missing, flat, zeroed, sss, maxshield, filters, place of the head,
+        warnings.
     files
         Every file that was read.
     """
@@ -84,11 +85,12 @@ def read_signal(path: Path, options: ReadOptions, sfreq_hz: float | None = None)
     treat_bads(data, raw.info["chs"], sensors, {*marked, *flat}, options, where)
     if flat:
         notes.append(f"{named(flat)}: flat, so taken as bad")
+    missing = set(sensors.missing)
     facts = _facts(raw.info, notes) | {
         "bads": list(marked),
         "flat": list(flat),
         "missing": list(sensors.missing),
-        "bad_channels": options.bad_channels,
+        "zeroed": [name for name in bads if options.bad_channels == "zero" or name in missing],
     }
     return Signal(data, sfreq, segments, bads, facts, files)
 
