@@ -26,6 +26,8 @@ DEFAULT_FOLDS = 1
 _FOLDER = Path(__file__).parent / "files" / "noisetag"
 _MAIN = ("s01", "exampledata", "mindaffectBCI_exampledata.txt.gz")
 _OTHER = ("s02", "rc5x5", "mindaffectBCI_rc5x5_bci_200904_1648.txt.gz")
+_SPLIT_OTHER: tuple[Part, ...] = ("train", "train", "val", "test")
+_ONLINE = "Prediction"
 _SYMBOLS = tuple("abcdefghijklmnopqrstuvwxy")
 _CLASSES = {
     "level": ("off", "on"),
@@ -46,14 +48,17 @@ class Config(StrictModel):
     ] = 0.0
     window_stop_s: Annotated[
         float, Field(gt=0.0, le=2.0, description="End of a window after its flash, seconds")
-    ] = 0.35
+    ] = 0.3
     log: Annotated[
         str, Field(description="Path of another cued log; empty for the recordings included here")
     ] = ""
-    test: Annotated[
-        Literal["rc5x5", "none"],
-        Field(description="Recording that is sealed as the test set; not used with `log`"),
-    ] = "rc5x5"
+    rc5x5: Annotated[
+        Literal["test", "split", "none"],
+        Field(
+            description="Second included recording: sealed test, or a second subject whose 15"
+            " trials are 8 train, 4 val, 3 test, or left out; not used with `log`"
+        ),
+    ] = "test"
 
 
 def sources(config: Config) -> tuple[Path, ...]:
@@ -90,18 +95,13 @@ def windows(config: Config, recordings: tuple[Recording, ...]) -> Windows:
         msg = f"data.window_stop_s: is {config.window_stop_s}, must be above window_start_s"
         raise DataError(f"{msg} ({config.window_start_s})")
     items = [item for recording in recordings for item in _items(config, recording)]
-    online = any(item.part == "val" for item in items)
-    parts = ["calibration trials train (the last ones judge early stopping)"]
-    parts += ["online copy-spelling trials validate"] if online else ["the last fifth validates"]
-    if any(item.part == "test" for item in items):
-        parts.append("another recording, rc5x5, is the sealed test")
     shown = max(len(item.symbols) for item in items if item.part != "test")
     return Windows(
         window_s=(config.window_start_s, config.window_stop_s),
         classes=_CLASSES[config.target],
         symbols=_SYMBOLS,
         items=tuple(items),
-        split="by mode, in blocks of time: " + "; ".join(parts),
+        split=_describe_split(config),
         dev_fraction=0.2,
         chance_acc=1.0 / shown,
     )
@@ -111,7 +111,7 @@ def _logs(config: Config) -> list[tuple[str, str, Path]]:
     if config.log:
         entries = [("s01", Path(config.log).name.split(".")[0], Path(config.log).expanduser())]
     else:
-        chosen = [_MAIN, _OTHER] if config.test == "rc5x5" else [_MAIN]
+        chosen = [_MAIN] if config.rc5x5 == "none" else [_MAIN, _OTHER]
         entries = [(subject, name, _FOLDER / file) for subject, name, file in chosen]
     for *_, path in entries:
         if not path.is_file():
@@ -187,8 +187,9 @@ def _items(config: Config, recording: Recording) -> list[Item]:
         flashes.setdefault(event.trial_id, []).append(event)
     last_s = recording.duration_s - config.window_stop_s - 1.0 / recording.sfreq_hz
     items = []
-    online = any(str(t["mode"]).startswith("Prediction") for t in recording.meta["trials"])
-    for (trial_id, events), trial in zip(flashes.items(), recording.meta["trials"], strict=True):
+    trials = recording.meta["trials"]
+    parts = _parts(config, recording)
+    for (trial_id, events), trial, part in zip(flashes.items(), trials, parts, strict=True):
         objects = list(trial["objects"])
         if max(objects) > len(_SYMBOLS):
             msg = f"{recording.name}: symbol {max(objects)} is above the {len(_SYMBOLS)} that"
@@ -204,7 +205,7 @@ def _items(config: Config, recording: Recording) -> list[Item]:
         items.append(
             Item(
                 item=f"{recording.name}/{trial_id}",
-                part=_part(recording, str(trial["mode"]), online),
+                part=part,
                 onsets_s=tuple(e.start for e, k in zip(events, keep, strict=True) if k),
                 labels=tuple(int(c) for c in codes[:, cued]),
                 reference=symbols[cued],
@@ -216,12 +217,25 @@ def _items(config: Config, recording: Recording) -> list[Item]:
     return items
 
 
-def _part(recording: Recording, mode: str, online: bool) -> Part:
-    if recording.recording == _OTHER[1]:
-        return "test"
-    if not online:
-        return "pool"
-    return "val" if mode.startswith("Prediction") else "train"
+def _parts(config: Config, recording: Recording) -> tuple[Part, ...]:
+    modes = [str(trial["mode"]) for trial in recording.meta["trials"]]
+    if not config.log and recording.recording == _OTHER[1]:
+        if config.rc5x5 == "test":
+            return tuple("test" for _ in modes)
+        return tuple(_SPLIT_OTHER[min(i // 4, 3)] for i in range(len(modes)))
+    if any(mode.startswith(_ONLINE) for mode in modes):
+        return tuple("val" if mode.startswith(_ONLINE) else "train" for mode in modes)
+    return tuple("pool" for _ in modes)
+
+
+def _describe_split(config: Config) -> str:
+    text = "in blocks of time: calibration trials train (the last ones judge early stopping),"
+    text += " online copy-spelling trials validate"
+    if config.log or config.rc5x5 == "none":
+        return text
+    if config.rc5x5 == "test":
+        return f"{text}; another recording, rc5x5, is the sealed test"
+    return f"{text}; of rc5x5 8 trials train, the next 4 validate, the last 3 are the sealed test"
 
 
 def _codes(states_WS: npt.NDArray[np.uint8], target: str) -> CodeArray:
