@@ -103,7 +103,7 @@ def interpolation_weights(
         channel.update({key: source[key] for key in ("loc", "coil_type", "coord_frame", "unit")})
     info["bads"] = list(bads)
     unit = mne.EvokedArray(np.eye(len(present)), info, verbose="ERROR")
-    unit.interpolate_bads(reset_bads=False, origin=(0.0, 0.0, 0.0), verbose="ERROR")
+    unit.interpolate_bads(False, mode="fast", origin=(0.0, 0.0, 0.0), verbose="ERROR")
     weights = np.zeros((len(bads), NUM_SENSORS))
     weights[:, present] = unit.data[[names.index(name) for name in bads]]
     return weights
