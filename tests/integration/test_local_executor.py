@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_a_warm_start_imports_once_for_all(make: Make, home: Home, tmp_path: Pat
 
 
 def test_imports_that_start_threads_fall_back_to_cold_starts(
-    make: Make, home: Home, tmp_path: Path
+    make: Make, home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = tmp_path / "code"
     thread = "import threading\n    threading.Thread(target=threading.Event().wait, daemon=True)"
@@ -164,6 +165,7 @@ def test_imports_that_start_threads_fall_back_to_cold_starts(
     server = executor.server_pid
     wait_for_all(executor, 2)
     assert len((code / "imports.txt").read_text().splitlines()) == 3
+    assert caplog.text.count("start cold, each with its own imports: the warm imports") == 1
     assert {task.files.log.read_text() for task in tasks} == {f"{server} True\n"}
 
 
@@ -436,6 +438,40 @@ def test_a_fork_server_that_cannot_start_is_an_error(
 
     with pytest.raises(ExecutorError, match="died 3 times in a row"):
         poll_for_ever()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("free_kb", [0, 4, 8, 12, 16, 20, 24])
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+    make: Make, small_disk: Path, free_kb: int
+) -> None:
+    task = make_task(Home(small_disk))
+    filler = small_disk / "filler"
+    with filler.open("wb") as file:
+        file.write(b"x" * shutil.disk_usage(small_disk).free)
+        file.truncate(file.tell() - free_kb * 1024)
+    view = run_one(make(), task)
+    files, outcome = task.files, "node_failure"
+    if files.status.exists():
+        status = read_json(files.status)
+        outcome = status["kind"]
+        assert outcome == "none" or "the disk is full" in status["error"]["text"]
+    else:
+        assert view.kind_hint is Kind.NODE_FAILURE
+        assert "disk full" in view.reason
+    assert files.predictions.exists() == (outcome == "none")
+    assert outcome in {"none", "node_failure"}
+    assert not [path.name for path in task.attempt_dir.iterdir() if path.suffix == ".tmp"]
 
 
 def test_a_process_that_vanished_unseen_is_lost(make: Make, home: Home) -> None:

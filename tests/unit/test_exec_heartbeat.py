@@ -63,7 +63,8 @@ def test_the_pulse_writes_what_was_reported(tmp_path: Path) -> None:
     assert heartbeat is not None
     expected = {"phase": "train", "step": 3, "epoch": 1, "loss": 0.5}
     assert {key: heartbeat[key] for key in expected} == expected
-    assert pulse.epoch == 1
+    pulse.beat("decode")
+    assert pulse.num_epochs == 2
     assert [p.name for p in tmp_path.iterdir()] == ["heartbeat.json"]
 
 

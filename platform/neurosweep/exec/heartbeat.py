@@ -70,6 +70,11 @@ class Pulse:
         Seconds between two writes.
     clock
         Source of times.
+
+    Attributes
+    ----------
+    num_epochs
+        Epochs that the job has reported so far.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Pulse:
         self._clock = clock or SystemClock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
+        self.num_epochs = 0
         now = utc_iso(self._clock.now())
         self._state: dict[str, Any] = {
             "v": 1,
@@ -125,6 +131,8 @@ class Pulse:
         loss
             Last loss; one that is not finite is left out.
         """
+        if epoch is not None:
+            self.num_epochs = max(self.num_epochs, int(epoch) + 1)
         finite = loss is not None and math.isfinite(loss)
         self._state = {
             "v": 1,
@@ -135,19 +143,16 @@ class Pulse:
             "progress_t": utc_iso(self._clock.now()),
         }
 
-    @property
-    def epoch(self) -> int | None:
-        """The last epoch that the job reported."""
-        epoch: int | None = self._state["epoch"]
-        return epoch
-
     def write(self) -> None:
         """Replace the file now; a full disk must not end the job, so it is passed over."""
         text = json.dumps(self._state | {"t": utc_iso(self._clock.now())})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        with contextlib.suppress(OSError):
+        try:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def _loop(self) -> None:
         tick = min(_TICK_S, self._period_s)

@@ -124,7 +124,7 @@ class _Attempt:
         lines = _until_stopped(predictions, self._check_stop)
         _, sha = write_predictions(path, lines, spec.limits.predictions_mb)
         self.written[path.name] = sha
-        self.pulse.beat("done", epoch=self.pulse.epoch)
+        self.pulse.beat("done")
 
     def _context(self, spec: RunSpec) -> JobContext:
         return JobContext(
@@ -194,7 +194,7 @@ class _Attempt:
     def _write_status(self, error: BaseException | None) -> int:
         outcome = Outcome.DONE if error is None else Outcome.FAILED
         kind = Kind.NONE if error is None else classify(error)
-        epoch, now = self.pulse.epoch, self.clock.now()
+        now = self.clock.now()
         status: dict[str, Any] = {
             "v": 1,
             "trial": self.spec.trial if self.spec else self.files.root.parents[1].name,
@@ -206,7 +206,7 @@ class _Attempt:
             "ended": utc_iso(now),
             "seconds": round(now - self.started, 3),
             "cpu_seconds": round(sum(os.times()[:4]), 3),
-            "epochs": 0 if epoch is None else epoch + 1,
+            "epochs": self.pulse.num_epochs,
             "peak_mb": round(peak_memory_mb(), 1),
             "code": self._code(),
             "files": self.written,

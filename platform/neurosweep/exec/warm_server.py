@@ -147,25 +147,33 @@ class ForkServer:
     def _fill(self) -> None:
         while self._queue and len(self._running) < self._slots:
             start = self._queue.popleft()
+            cold = self._why_cold(start)
             try:
-                pid = self._spawn(start)
+                pid = self._spawn(start, warm=not cold)
             except OSError as error:
                 self.say("ended", job=start.job, exit_code=EXIT_NO_STATUS, reason=str(error))
                 continue
             self._running[pid] = start
-            mark = ProcessMark.of(pid)
+            mark, now = ProcessMark.of(pid), SystemClock().now()
             note = {"v": 1, **asdict(mark), "job": start.job, "trial": start.trial}
-            note |= {"attempt": start.attempt, "t": utc_iso(SystemClock().now())}
+            note |= {"attempt": start.attempt, "t": utc_iso(now)}
             with contextlib.suppress(OSError):
                 registry_file(self._registry, start.job).write_text(json.dumps(note))
-            self.say("started", job=start.job, **asdict(mark), t=SystemClock().now())
+            self.say("started", job=start.job, **asdict(mark), t=now, cold=cold)
 
-    def _spawn(self, start: StartCommand) -> int:
+    def _why_cold(self, start: StartCommand) -> str:
+        """Return why an attempt cannot be forked from the imported modules, else an empty text."""
+        if _num_threads() > 1:
+            return "the warm imports started threads"
+        for name in _CODE_VARIABLES:
+            wanted, own = start.env.get(name, os.environ.get(name)), os.environ.get(name)
+            if wanted != own:
+                return f"it wants {name}={wanted}, the warm code has {own}"
+        return ""
+
+    def _spawn(self, start: StartCommand, *, warm: bool) -> int:
         env = {**start.env, JOB_VARIABLE: start.job}
-        same_code = all(
-            env.get(name, os.environ.get(name)) == os.environ.get(name) for name in _CODE_VARIABLES
-        )
-        if not same_code or _num_threads() > 1:
+        if not warm:
             return os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-m", "neurosweep.exec.runner", start.attempt_dir],
@@ -276,7 +284,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     server = ForkServer(commands, events, int(options["slots"]), Path(options["registry"]))
-    server.say("ready", failed=failed, threads=_num_threads())
+    server.say("ready", failed=failed)
     server.flush()
     server.serve()
     return 0

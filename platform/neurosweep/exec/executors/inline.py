@@ -13,7 +13,14 @@ from pathlib import Path
 from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.exec.claim import JOB_VARIABLE, read_claim
 from neurosweep.exec.endings import Ending, ended_view
-from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
+from neurosweep.exec.protocol import (
+    ExecSettings,
+    Executor,
+    TaskKey,
+    TaskPhase,
+    TaskSpec,
+    TaskView,
+)
 from neurosweep.exec.runner import run_attempt
 from neurosweep.records.types import Kind
 
@@ -135,7 +142,7 @@ def _forget_other_decoders(code_root: Path) -> None:
         del sys.modules[name]
 
 
-def create(option: str | None, settings: ExecSettings) -> InlineExecutor:
+def create(option: str | None, settings: ExecSettings) -> Executor:
     """Return the executor; it has no options.
 
     Raises

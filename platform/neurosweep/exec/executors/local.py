@@ -9,7 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from neurosweep.core.files import read_json
 from neurosweep.exec.claim import Claim, ProcessMark, read_claim
 from neurosweep.exec.endings import Ending, ended_view
 from neurosweep.exec.heartbeat import is_stalled, read_heartbeat
-from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
+from neurosweep.exec.protocol import (
+    ExecSettings,
+    Executor,
+    TaskKey,
+    TaskPhase,
+    TaskSpec,
+    TaskView,
+)
 from neurosweep.exec.resources import default_workers
 from neurosweep.exec.status import EXIT_CLAIMED
 from neurosweep.exec.warm_client import WarmServer
@@ -85,6 +92,7 @@ class LocalExecutor:
         self._server: WarmServer | None = None
         self._slots = 0
         self._deaths = 0
+        self._told_cold = False
 
     @property
     def server_pid(self) -> int | None:
@@ -208,19 +216,23 @@ class LocalExecutor:
         if kind == "ready":
             for name, text in event["failed"].items():
                 logger.warning("warm start: %s cannot be imported (%s)", name, text)
-            if event["threads"] > 1:
-                logger.warning("warm start: the imports started threads; attempts start cold")
         elif task is None:
             return
         elif kind == "started":
             task.mark, task.started = ProcessMark.from_dict(event), float(event["t"])
             self._deaths = 0
+            self._tell_cold(str(event["cold"]))
             if task.why is not None:
                 self._stop(task, task.why)
         elif kind == "dropped":
             task.ending = Ending(reason="ended before it started")
         elif kind == "ended":
             self._take_end(task, Ending.from_dict(event))
+
+    def _tell_cold(self, why: str) -> None:
+        if why and not self._told_cold:
+            self._told_cold = True
+            logger.warning("attempts start cold, each with its own imports: %s", why)
 
     def _take_end(self, task: _Task, ending: Ending) -> None:
         found = self._find(task.spec) if ending.exit_code == EXIT_CLAIMED else None
@@ -328,7 +340,7 @@ def _noted_mark(path: Path, claim: Claim, spec: TaskSpec) -> ProcessMark | None:
     return mark if same else None
 
 
-def create(option: str | None, settings: ExecSettings) -> LocalExecutor:
+def create(option: str | None, settings: ExecSettings) -> Executor:
     """Return the executor; the option, if any, is the number of workers.
 
     Raises
@@ -341,13 +353,4 @@ def create(option: str | None, settings: ExecSettings) -> LocalExecutor:
     if not option.isdigit() or int(option) < 1:
         msg = f"local:{option}: expected a number of workers above 0, for example local:4"
         raise ExecutorError(msg)
-    return LocalExecutor(
-        ExecSettings(
-            study_dir=settings.study_dir,
-            code_root=settings.code_root,
-            workers=int(option),
-            cores_per_task=settings.cores_per_task,
-            memory_mb=settings.memory_mb,
-            warm=settings.warm,
-        )
-    )
+    return LocalExecutor(replace(settings, workers=int(option)))
