@@ -63,10 +63,19 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("rate", [1e-7, 0.5])
 def test_value_outside_declared_range_is_refused(rate: float) -> None:
-    with pytest.raises(
-        ConfigError, match=r"learning_rate: is .* not in \[1e-06, 0\.01\]"
-    ):
+    with pytest.raises(ConfigError, match=r"learning_rate: is .* not in \[1e-06, 0\.01\]"):
         validate(Recipe, {"training": {"learning_rate": rate}}, "x.toml")
+
+
+def test_range_problems_are_told_beside_others() -> None:
+    data = {"training": {"learning_rate": 0.5, "batch_sze": 3}}
+    with pytest.raises(ConfigError, match="2 problems"):
+        validate(Recipe, data, "x.toml")
+
+
+def test_literal_values_become_choices() -> None:
+    fields = {field.path: field for field in fields_of(Recipe)}
+    assert fields["training.schedule"].choices == ("cosine", "flat")
 
 
 def test_nan_is_refused() -> None:
@@ -98,6 +107,7 @@ def test_flatten_and_unflatten_are_inverse(tree: dict[str, object]) -> None:
         ("a=1e-3", ("a", [1e-3])),
         ("a=true,false", ("a", [True, False])),
         ("a=adam, sgd", ("a", ["adam", "sgd"])),
+        ('a="x,y",z', ("a", ["x,y", "z"])),
     ],
 )
 def test_assignment_is_parsed(text: str, expected: tuple[str, list[object]]) -> None:

@@ -1,5 +1,6 @@
 """Files are whole or absent; what others wrote is read with suspicion."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +39,10 @@ def test_exactly_one_of_racing_writers_creates(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["claim"]
 
 
-@pytest.mark.parametrize("text", ['{"a": NaN}', "[Infinity]", "{", "", "[" * 100_000])
+HOSTILE = ['{"a": NaN}', "[Infinity]", "{", "", "[" * 100_000, "[1e999]", r'"\ud800"']
+
+
+@pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_not_strict_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text, encoding="utf-8")
@@ -76,3 +80,22 @@ json_values = st.recursive(
 def test_fingerprint_ignores_order_only(data: dict[str, object]) -> None:
     assert fingerprint(dict(reversed(data.items()))) == fingerprint(data)
     assert fingerprint({**data, "new": 1}) != fingerprint(data)
+
+
+@given(st.text(st.characters(codec=None)))
+def test_what_is_read_can_be_written_again(text: str) -> None:
+    encoded = json.dumps(text)
+    try:
+        value = files.loads_strict(encoded)
+    except ValueError:
+        with pytest.raises(UnicodeEncodeError):
+            text.encode("utf-8")
+    else:
+        assert files.canonical_json(value).encode("utf-8")
+
+
+def test_blank_lines_count_against_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n" * 50, encoding="utf-8")
+    with pytest.raises(DataError, match="more than the 10 lines"):
+        list(files.read_jsonl(path, max_lines=10))

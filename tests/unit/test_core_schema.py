@@ -33,7 +33,15 @@ def test_exposed_keeps_order_and_narrows() -> None:
         (["rank"], {"lr": {"high": 1e-3}}, "is not exposed"),
         (["lr"], {"lr": {"low": 1e-3, "high": 1e-4}}, "are not a range"),
         (["batch"], {"batch": {"choices": [8, 12]}}, "not one of 8, 16"),
-        (["batch"], {"batch": {"choices": []}}, "has no choices"),
+        (["batch"], {"batch": {"choices": []}}, "at least one value"),
+        (["batch"], {"batch": {"choices": 5}}, "are not a list"),
+        (["batch"], {"batch": {"choices": [8, 8]}}, "name a value twice"),
+        (["batch"], {"batch": {"low": 1, "high": 99}}, "cannot replace the declared choices"),
+        (["name"], {"name": {"low": 1, "high": 2}}, "has choices, not a range"),
+        (["lr"], {"lr": {"low": "0.1"}}, "are not a range of float"),
+        (["lr"], {"lr": {"log": "no"}}, "expected true or false"),
+        (["rank"], {"rank": {"low": 2.2, "high": 2.8}}, "are not a range of int"),
+        (["rank", "rank"], {"rank": {"high": 2}}, "is exposed twice"),
     ],
 )
 def test_wrong_exposure_is_one_clear_error(paths, overrides, text) -> None:  # type: ignore[no-untyped-def]
@@ -60,6 +68,20 @@ def test_check_never_raises_and_accepts_only_the_range(value: object) -> None:
     if SCHEMA["lr"].check(value) is None:
         assert isinstance(value, int | float)
         assert 1e-6 <= value <= 1e-2
+
+
+ABSURD = [10**400, -(10**6000), "x" * 10_000, [[]], {"a": 1}]
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=["long", "longer", "text", "list", "dict"])
+def test_absurd_values_are_refused_in_a_short_text(value: object) -> None:
+    problem = SCHEMA["rank"].check(value)
+    assert problem is not None
+    assert len(problem) < 200
+
+
+def test_a_value_just_outside_is_shown_exactly() -> None:
+    assert "0.010000001" in str(SCHEMA["lr"].check(0.010000001))
 
 
 def test_json_round_trip() -> None:

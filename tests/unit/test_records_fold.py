@@ -91,6 +91,7 @@ def test_attempts_are_limited() -> None:
         [("submitted", {"token": "unknown", "jobs": {}})],
         [("study_created", {"study": "again", "spec": {}})],
         [("nonsense", {})],
+        [("study_closed", {}), ("round_planned", {"round": 2, "trials": [plan("r02t000")]})],
         [("attempt_ended", {"trial": "r09t000"})],
     ],
 )

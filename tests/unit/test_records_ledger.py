@@ -86,3 +86,19 @@ def test_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Monke
 def test_missing_ledger_says_where(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no ledger here"):
         read_ledger(tmp_path / "ledger.jsonl")
+
+
+def test_what_cannot_be_written_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    path = filled(tmp_path / "ledger.jsonl")
+    before = path.read_bytes()
+    for value in (float("nan"), "\ud800", object()):
+        with pytest.raises(LedgerError, match="control event cannot be written"):
+            Ledger(path).append("control", {"action": value})
+    assert path.read_bytes() == before
+
+
+def test_memory_and_file_agree_when_a_caller_changes_its_data(tmp_path: Path) -> None:
+    ledger, data = Ledger(tmp_path / "l", FixedClock()), {"inner": [1]}
+    ledger.append("control", {"action": data})
+    data["inner"].append(2)
+    assert ledger.events == read_ledger(tmp_path / "l")

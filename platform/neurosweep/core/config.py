@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tomllib
 import types
 import typing
@@ -101,11 +102,19 @@ def validate(model: type[ModelT], data: Mapping[str, Any], where: str) -> ModelT
         instance = model.model_validate(dict(data))
     except ValidationError as error:
         problems = [_describe(model, detail) for detail in error.errors()]
-        raise _problems_error(where, problems) from None
+        raise _problems_error(where, problems + _raw_range_problems(model, data)) from None
     problems = _range_problems(instance)
     if problems:
         raise _problems_error(where, problems)
     return instance
+
+
+def _raw_range_problems(model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
+    """Check ranges in data that has other problems too, so that all are told at once."""
+    flat = flatten(data)
+    fields = (field for field in fields_of(model) if field.searchable and field.path in flat)
+    problems = (field.check(flat[field.path]) for field in fields)
+    return [problem for problem in problems if problem is not None and ": is " in problem]
 
 
 def _problems_error(where: str, problems: list[str]) -> ConfigError:
@@ -195,7 +204,7 @@ def _field_spec(path: str, field: FieldInfo, value: Any) -> FieldSpec | None:
         low=search.low,
         high=search.high,
         log=search.log,
-        choices=search.choices,
+        choices=search.choices or literal,
         default=value if isinstance(value, int | float | bool | str) else None,
         off=search.off,
         doc=(field.description or "").strip(),
@@ -271,8 +280,9 @@ def parse_assignment(text: str) -> tuple[str, list[Value]]:
         When there is no ``=``, no path or no value.
     """
     path, equals, values = text.partition("=")
-    parts = [part.strip() for part in values.split(",")]
-    if not equals or not path.strip() or not all(parts):
+    parts = next(csv.reader([values], skipinitialspace=True, quotechar='"'), [])
+    parts = [part.strip() for part in parts]
+    if not equals or not path.strip() or not parts or not all(parts):
         msg = f"--set {text!r}: expected PATH=VALUE[,VALUE...], for example model.width=32,64"
         raise ConfigError(msg)
     return path.strip(), [_parse_value(part) for part in parts]

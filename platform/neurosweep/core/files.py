@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import secrets
 import stat
@@ -67,8 +69,8 @@ def create_exclusive(path: Path, data: bytes) -> bool:
     The content is complete when the name appears: it is written beside and linked.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    temporary.write_bytes(data)
     try:
+        temporary.write_bytes(data)
         os.link(temporary, path)
     except FileExistsError:
         return False
@@ -90,8 +92,16 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        msg = f"the number {text[:40]} is too large"
+        raise ValueError(msg)
+    return value
+
+
 def loads_strict(text: str | bytes) -> Any:
-    """Parse JSON without NaN, Infinity or surrogates that UTF-8 cannot hold.
+    """Parse JSON without NaN, Infinity or characters that UTF-8 cannot hold.
 
     Raises
     ------
@@ -99,10 +109,14 @@ def loads_strict(text: str | bytes) -> Any:
         When the text is not strict JSON.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        # A lone surrogate, legal as an escape, could never be written again.
+        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         msg = "the JSON is nested too deeply"
         raise ValueError(msg) from error
+    return value
 
 
 def read_bytes_capped(path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
@@ -164,13 +178,13 @@ def read_jsonl(
     DataError
         When the file is absent or too large, or a line is not strict JSON; the line is named.
     """
-    data = read_bytes_capped(path, max_bytes)
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    data = io.BytesIO(read_bytes_capped(path, max_bytes))
+    for number, line in enumerate(data, start=1):
         if number > max_lines:
             msg = f"{path}: has more than the {max_lines} lines allowed"
             raise DataError(msg)
+        if not line.strip():
+            continue
         try:
             yield loads_strict(line.decode("utf-8"))
         except ValueError as error:

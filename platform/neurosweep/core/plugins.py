@@ -28,7 +28,10 @@ def find_plugins(package: str) -> dict[str, str]:
     PluginError
         When the package itself cannot be found.
     """
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or spec.submodule_search_locations is None:
         msg = f"package '{package}' cannot be found; it is looked up on PYTHONPATH"
         raise PluginError(msg)

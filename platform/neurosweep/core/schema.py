@@ -69,19 +69,46 @@ class FieldSpec:
     def check(self, value: object) -> str | None:
         """Return what is wrong with a value, or None when it is allowed."""
         expected = _PYTHON_TYPES[self.type]
-        if isinstance(value, bool) and self.type != "bool":
-            return f"{self.path}: expected {self.type}, got {value!r} (bool)"
-        if not isinstance(value, expected):
-            return f"{self.path}: expected {self.type}, got {value!r} ({type(value).__name__})"
+        if not isinstance(value, expected) or (isinstance(value, bool) and self.type != "bool"):
+            return (
+                f"{self.path}: expected {self.type}, got {_short(value)} ({type(value).__name__})"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             return f"{self.path}: is {value}, which is not a finite number"
         if self.choices is not None and value not in self.choices:
-            return f"{self.path}: is {value!r}, not {self.allowed()}"
+            return f"{self.path}: is {_short(value)}, not {self.allowed()}"
         if self.low is not None and self.high is not None and self.choices is None:
             assert isinstance(value, int | float)
             if not self.low <= value <= self.high:
-                return f"{self.path}: is {value:g}, not {self.allowed()}"
+                return f"{self.path}: is {_short(value)}, not {self.allowed()}"
         return None
+
+    def declaration_problem(self) -> str | None:
+        """Return what is wrong with the field's own range or choices, or None."""
+        if self.choices is not None:
+            return self._choices_problem()
+        low, high = self.low, self.high
+        if low is None and high is None:
+            return None
+        if self.type not in ("float", "int"):
+            return f"a {self.type} has choices, not a range"
+        bounds = FieldSpec(self.path, self.type)
+        if low is None or high is None or bounds.check(low) or bounds.check(high) or low > high:
+            return f"low {_short(low)} and high {_short(high)} are not a range of {self.type}"
+        if not isinstance(self.log, bool):
+            return f"log is {_short(self.log)}, expected true or false"
+        if self.log and low <= 0:
+            return f"low {low} must be above 0 on a log scale"
+        return None
+
+    def _choices_problem(self) -> str | None:
+        if not isinstance(self.choices, tuple) or not self.choices:
+            return f"choices {_short(self.choices)} are not a list with at least one value"
+        plain = FieldSpec(self.path, self.type)
+        wrong = next((p for p in map(plain.check, self.choices) if p), None)
+        if wrong is None and len(set(self.choices)) < len(self.choices):
+            return f"choices {_short(list(self.choices))} name a value twice"
+        return wrong
 
     def to_dict(self) -> dict[str, Any]:
         """Return the field as JSON data."""
@@ -102,13 +129,18 @@ class FieldSpec:
         if values.get("type") not in _PYTHON_TYPES:
             msg = f"schema field {values.get('path')!r}: type must be one of {list(_PYTHON_TYPES)}"
             raise ConfigError(msg)
-        if values.get("choices") is not None:
+        if isinstance(values.get("choices"), list):
             values["choices"] = tuple(values["choices"])
         try:
-            return cls(**values)
+            field = cls(**values)
         except TypeError as error:
             msg = f"schema field {values.get('path')!r}: {error}"
             raise ConfigError(msg) from error
+        problem = field.declaration_problem()
+        if problem is not None:
+            msg = f"schema field {field.path}: {problem}"
+            raise ConfigError(msg)
+        return field
 
 
 class Schema(Mapping[str, FieldSpec]):
@@ -148,6 +180,9 @@ class Schema(Mapping[str, FieldSpec]):
         problems: list[str] = []
         chosen: list[FieldSpec] = []
         for path in paths:
+            if any(field.path == path for field in chosen):
+                problems.append(f"{path}: is exposed twice")
+                continue
             if path not in self._fields:
                 known = [p for p, f in self._fields.items() if f.searchable]
                 problems.append(f"{path}: unknown field{near_misses(path, known)}")
@@ -167,7 +202,9 @@ class Schema(Mapping[str, FieldSpec]):
     def check_proposal(self, config: Mapping[str, object]) -> list[str]:
         """Return every problem of a proposal: unknown, missing and disallowed values."""
         problems = [
-            f"{path}: unknown field{near_misses(path, self)}" for path in config if path not in self
+            f"{str(path)[:60]}: unknown field{near_misses(str(path)[:60], self)}"
+            for path in config
+            if path not in self
         ]
         problems += [f"{path}: is missing" for path in self if path not in config]
         for path, value in config.items():
@@ -208,6 +245,14 @@ def _count(problems: list[str]) -> str:
     return f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
 
 
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _override(field: FieldSpec, change: Mapping[str, Any], problems: list[str]) -> FieldSpec:
     allowed = ("low", "high", "log", "choices")
     unknown = [key for key in change if key not in allowed]
@@ -216,34 +261,30 @@ def _override(field: FieldSpec, change: Mapping[str, Any], problems: list[str]) 
         return field
     values = dict(change)
     if values.get("choices") is not None:
-        values["choices"] = tuple(values["choices"])
-        values.setdefault("low", None)
-        values.setdefault("high", None)
+        listed = values["choices"]
+        values["choices"] = tuple(listed) if isinstance(listed, list | tuple) else listed
+        values |= {"low": None, "high": None}
     elif "low" in values or "high" in values:
-        values.setdefault("choices", None)
+        values["choices"] = None
     narrowed = replace(field, **values)
-    problem = _range_problem(field, narrowed)
+    problem = narrowed.declaration_problem() or _left_range(field, narrowed)
     if problem:
-        problems.append(f"{field.path}: {problem}")
+        prefix = "" if problem.startswith(f"{field.path}: ") else f"{field.path}: "
+        problems.append(f"{prefix}{problem}")
         return field
     return narrowed
 
 
-def _range_problem(field: FieldSpec, narrowed: FieldSpec) -> str | None:
+def _left_range(field: FieldSpec, narrowed: FieldSpec) -> str | None:
     if narrowed.choices is not None:
-        if not narrowed.choices:
-            return "has no choices"
-        wrong = [field.check(choice) for choice in narrowed.choices]
+        wrong = (field.check(choice) for choice in narrowed.choices)
         return next((problem for problem in wrong if problem), None)
-    low, high = narrowed.low, narrowed.high
-    if low is None and high is None:
+    if narrowed.low is None or narrowed.high is None:
         return None
-    if low is None or high is None or not low <= high:
-        return f"low {low} and high {high} are not a range"
-    if narrowed.log and low <= 0:
-        return f"low {low} must be above 0 on a log scale"
-    if field.choices is None and field.low is not None:
-        assert field.high is not None
-        if low < field.low or high > field.high:
-            return f"[{low:g}, {high:g}] leaves the declared range {field.allowed()}"
+    if field.choices is not None:
+        return f"a range cannot replace the declared choices: {field.allowed()}"
+    if field.low is None or field.high is None:
+        return None
+    if narrowed.low < field.low or narrowed.high > field.high:
+        return f"[{narrowed.low:g}, {narrowed.high:g}] leaves the declared range {field.allowed()}"
     return None

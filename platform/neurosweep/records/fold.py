@@ -7,7 +7,7 @@ from typing import Any
 
 from neurosweep.core.errors import LedgerError
 from neurosweep.records.state import AttemptState, Phase, RoundState, StudyState, TrialState
-from neurosweep.records.types import POLICY, Kind, Outcome, TrialPlan
+from neurosweep.records.types import POLICY, Kind, Outcome, Purpose, TrialPlan
 
 _Handler = Callable[[StudyState, Mapping[str, Any], str], None]
 
@@ -38,12 +38,12 @@ def apply(state: StudyState, event: Mapping[str, Any]) -> None:
     if handler is None:
         raise LedgerError(f"ledger line {event.get('seq')}: unknown event {event.get('event')!r}")
     try:
+        _require(bool(state.study) or handler is _created, "the study was not created yet")
         handler(state, event["data"], str(event["t"]))
     except (KeyError, ValueError, TypeError) as error:
         msg = f"ledger line {event.get('seq')}: {event.get('event')} cannot follow ({error!r})"
         raise LedgerError(msg) from error
     state.num_events += 1
-    state.head = str(event.get("prev", ""))
 
 
 def _require(condition: bool, text: str) -> None:
@@ -69,6 +69,8 @@ def _planned(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     _require(not round_state.trials, f"round {round_state.number} was planned before")
     for item in data["trials"]:
         plan = TrialPlan.from_dict(item)
+        late = state.closed is not None and plan.purpose is Purpose.SEARCH
+        _require(not late, f"search trial {plan.trial} after the study was closed")
         _require(plan.trial not in state.trials, f"trial {plan.trial} was planned before")
         state.trials[plan.trial] = TrialState(plan)
         round_state.trials.append(plan.trial)

@@ -131,11 +131,16 @@ class Ledger:
             "data": dict(data),
             "prev": self._prev,
         }
-        body = canonical_json(line).encode("utf-8")
+        try:
+            body = canonical_json(line).encode("utf-8")
+        except (ValueError, TypeError) as error:
+            msg = f"{self._path}: the data of a {event} event cannot be written as JSON ({error})"
+            raise LedgerError(msg) from error
         self._write(body + b"\n")
         self._prev = sha256_bytes(body)
-        self._events.append(line)
-        return line
+        # What is kept is what was written: callers may change their objects later.
+        self._events.append(loads_strict(body))
+        return self._events[-1]
 
     def _write(self, line: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -101,7 +101,6 @@ class StudyState:
     closed: Mapping[str, Any] | None = None
     closed_t: str = ""
     num_events: int = 0
-    head: str = ""
 
     @property
     def spec(self) -> Mapping[str, Any]:
