@@ -1,0 +1,269 @@
+"""The rows of a report's tables, as text ready to be escaped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from neurosweep.records.mlflow_names import clean_text, show_value
+from neurosweep.records.state import Phase, TrialState
+from neurosweep.records.types import POLICY, Kind, Purpose
+from neurosweep.report.data import ReportData, metric_label
+from neurosweep.report.stats import median
+
+TOP = 10
+_PART_USE = {
+    "train": "jobs, with labels",
+    "dev": "jobs, with labels: early stopping",
+    "val": "jobs see inputs only; the driver scores",
+    "test": "sealed until a champion is frozen",
+}
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    Examples
+    --------
+    >>> duration(0.42), duration(75), duration(7380)
+    ('0.4 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def hours(core_hours: float) -> str:
+    """Return core-hours with two digits that count."""
+    return f"{core_hours:.2f}" if core_hours >= 0.1 else f"{core_hours:.3g}"
+
+
+def improvement_rows(data: ReportData) -> list[dict[str, str]]:
+    """Return one row a strict improvement."""
+    rows: list[dict[str, str]] = []
+    before: float | None = None
+    for step in data.improvements:
+        gain = "" if before is None else f"{abs(step.value - before):.4f}"
+        before = step.value
+        rows.append(
+            {
+                "number": str(step.number),
+                "trial": step.trial.plan.trial,
+                "value": f"{step.value:.4f}",
+                "gain": gain,
+                "idea": clean_text(step.trial.plan.idea, 200),
+                "changes": ", ".join(step.changes) or "nothing but the seed",
+            }
+        )
+    return rows
+
+
+def best_table(data: ReportData) -> dict[str, Any]:
+    """Return the best configurations, and the default below them."""
+    top = data.scored[:TOP]
+    metrics = _other_metrics(data, top)
+    scale = _Scale(data, top)
+    rows = [_best_row(data, trial, rank, metrics, scale) for rank, trial in enumerate(top, start=1)]
+    if data.floor_stats is not None:
+        rows.append(_default_row(data, metrics, scale))
+    return {
+        "names": [{"path": path, "short": data.names[path]} for path in data.searched],
+        "metrics": [metric_label(name).removeprefix("validation ") for name in metrics],
+        "rows": rows,
+        "note": (
+            f"The best {len(top)} of {len(data.scored)} scored trials. Values equal to the "
+            "default are grey. Intervals hold the uncertainty of the validation items, not of "
+            "having chosen the best."
+        ),
+    }
+
+
+def _other_metrics(data: ReportData, trials: Sequence[TrialState]) -> list[str]:
+    found = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    return [name for name in sorted(found) if name != data.metric]
+
+
+class _Scale:
+    """Draw the intervals of a table on one common axis."""
+
+    def __init__(self, data: ReportData, trials: Sequence[TrialState]) -> None:
+        ends = [end for trial in trials for end in data.interval(trial) or ()]
+        ends += [data.value(trial) for trial in trials] + list(data.floor)
+        self._low, self._high = min(ends), max(ends)
+        self._default = data.floor_stats[0] if data.floor_stats else None
+
+    def _x(self, value: float) -> str:
+        span = self._high - self._low or 1.0
+        return f"{2 + 124 * (value - self._low) / span:.1f}"
+
+    def draw(self, value: float, ends: tuple[float, float] | None, colour: str) -> str:
+        parts = ['<svg viewBox="0 0 128 14" aria-hidden="true">']
+        if self._default is not None:
+            x = self._x(self._default)
+            parts.append(f'<path d="M{x} 0V14" stroke="var(--soft)" stroke-dasharray="2 2"/>')
+        if ends is not None:
+            low, high = self._x(ends[0]), self._x(ends[1])
+            parts.append(f'<path d="M{low} 7H{high}" stroke="{colour}" stroke-width="1.6"/>')
+        parts.append(f'<circle cx="{self._x(value)}" cy="7" r="3.4" fill="{colour}"/></svg>')
+        return "".join(parts)
+
+
+def _best_row(
+    data: ReportData, trial: TrialState, rank: int, metrics: Sequence[str], scale: _Scale
+) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    ends = data.interval(trial)
+    colour = "var(--best)" if rank == 1 else "var(--accent)"
+    settings = []
+    for path in data.searched:
+        value = data.setting(trial, path)
+        settings.append({"text": show_value(value), "same": value == data.defaults.get(path)})
+    return {
+        "css": "first" if rank == 1 else "",
+        "rank": str(rank),
+        "trial": trial.plan.trial,
+        "value": f"{data.value(trial):.4f}",
+        "whisker": Markup(scale.draw(data.value(trial), ends, colour)),
+        "interval": f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "not recorded",
+        "metrics": [_number(trial.metrics.get(name)) for name in metrics],
+        "settings": settings,
+        "time": duration(trial.attempts[-1].seconds),
+        "seed": str(trial.plan.seed),
+    }
+
+
+def _default_row(data: ReportData, metrics: Sequence[str], scale: _Scale) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    assert data.floor_stats is not None
+    mean, sd = data.floor_stats
+    floor = [t for t in data.state.of(Purpose.FLOOR) if data.state.value(t) is not None]
+    means = {
+        name: _mean(trial.metrics[name] for trial in floor if name in trial.metrics)
+        for name in metrics
+    }
+    settings = [{"text": show_value(data.defaults.get(p)), "same": False} for p in data.searched]
+    whisker = scale.draw(mean, (min(data.floor), max(data.floor)), "var(--default)")
+    return {
+        "css": "default",
+        "rank": "",
+        "trial": "default",
+        "value": f"{mean:.4f}",
+        "whisker": Markup(whisker),
+        "interval": f"± {sd:.3f} over {len(data.floor)} seeds",
+        "metrics": [_number(means[name]) for name in metrics],
+        "settings": settings,
+        "time": duration(median([t.attempts[-1].seconds for t in floor])),
+        "seed": str(len(data.floor)),
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def failure_rows(data: ReportData) -> list[dict[str, Any]]:
+    """Return one row a kind of failure, the most frequent first."""
+    counts = Counter(trial.kind for trial in data.failed)
+    rows: list[dict[str, Any]] = []
+    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0].value)):
+        first = next(trial for trial in data.failed if trial.kind is kind)
+        error = first.attempts[-1].error if first.attempts else {}
+        message = clean_text(f"{error.get('type', '')}: {error.get('text', '')}", 160)
+        rows.append(
+            {
+                "kind": kind.value,
+                "count": count,
+                "share": round(100 * count / max(counts.values())),
+                "meaning": POLICY[kind].meaning,
+                "trial": first.plan.trial,
+                "message": message.strip(": "),
+            }
+        )
+    return rows
+
+
+def refilled_text(data: ReportData) -> str:
+    """Return a sentence about attempts that the infrastructure broke and that were run again."""
+    kinds = Counter(
+        attempt.kind.value
+        for trial in data.state.trials.values()
+        for attempt in trial.attempts[:-1]
+        if attempt.kind is not Kind.NONE
+    )
+    if not kinds:
+        return ""
+    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    num = sum(kinds.values())
+    return f"{num} attempt{'s' * (num > 1)} failed with the infrastructure and ran again: {listed}."
+
+
+def cost_table(data: ReportData) -> dict[str, Any]:
+    """Return what each round cost, and the study in total."""
+    rows = [
+        _cost_row(data, f"round {number}" if number else "floor", trials)
+        for number, trials in _by_round(data)
+    ]
+    everything = list(data.state.trials.values())
+    rows.append({**_cost_row(data, "all", everything), "total": True})
+    total = sum(trial.core_hours for trial in everything)
+    wall = data.state.wall_seconds
+    note = f"{hours(total)} core-hours"
+    if wall > 0:
+        cores = total * 3600 / wall
+        note += f" in {duration(wall)}: {cores:.1f} cores busy on average"
+    peak = max((a.peak_mb for t in everything for a in t.attempts), default=0.0)
+    note += f". The largest job used {peak:.0f} MB." if peak else "."
+    return {"rows": rows, "note": note}
+
+
+def _by_round(data: ReportData) -> list[tuple[int, list[TrialState]]]:
+    return [
+        (number, [data.state.trials[trial_id] for trial_id in data.state.rounds[number].trials])
+        for number in sorted(data.state.rounds)
+        if data.state.rounds[number].trials
+    ]
+
+
+def _cost_row(data: ReportData, name: str, trials: Sequence[TrialState]) -> dict[str, Any]:
+    values = [value for trial in trials if (value := data.state.value(trial)) is not None]
+    times = [trial.attempts[-1].seconds for trial in trials if trial.attempts]
+    best = (min if data.state.minimize else max)(values, default=None)
+    return {
+        "name": name,
+        "trials": str(len(trials)),
+        "failed": str(sum(trial.phase is Phase.FAILED for trial in trials)),
+        "fallback": str(sum(trial.plan.source == "fallback" for trial in trials)),
+        "best": _number(best),
+        "median": _number(median(values)) if values else "",
+        "time": duration(median(times)) if times else "",
+        "hours": hours(sum(trial.core_hours for trial in trials)),
+        "total": False,
+    }
+
+
+def parts_table(info: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return columns and rows of the parts of the data."""
+    parts = {
+        str(name): part for name, part in info.get("parts", {}).items() if isinstance(part, Mapping)
+    }
+    columns = list(dict.fromkeys(str(key) for part in parts.values() for key in part))
+    rows = [
+        {
+            "name": clean_text(name, 40),
+            "cells": [clean_text(str(part.get(key, "")), 40) for key in columns],
+            "use": _PART_USE.get(name, ""),
+        }
+        for name, part in parts.items()
+    ]
+    return [clean_text(name, 40) for name in columns], rows
