@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -38,8 +38,8 @@ class DataSection(StrictModel):
     folds: Annotated[int, Field(ge=1, le=50)] = Field(
         1, description="contiguous folds; 1 keeps the dataset's own split"
     )
-    permute_labels: bool = Field(
-        False, description="null control: labels of train and dev are shuffled"
+    permute_labels: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        0, description="null control: seed of a permutation of all labels; 0 keeps the true ones"
     )
 
 
@@ -131,9 +131,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
         sections = _override(sections, overrides)
         where += " with " + ", ".join(f"{key}={value}" for key, value in overrides.items())
     recipe = Recipe(path.stem, head, read_config(sections, where))
-    if head.exposed:
-        _check_exposed(recipe, where)
-    return recipe
+    return _with_known_exposed(recipe, overrides or {}, where)
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -162,6 +160,12 @@ def read_config(sections: Mapping[str, Any], where: str = "configuration") -> Re
     return validate(recipe_model(dataset, family), sections, where)
 
 
+def dataset_options(config: RecipeConfig) -> dict[str, Any]:
+    """Return the data section without what every dataset is asked: the dataset's own options."""
+    options: dict[str, Any] = config.data.model_dump()
+    return {name: value for name, value in options.items() if name not in DataSection.model_fields}
+
+
 @lru_cache
 def recipe_model(dataset: str, family: str) -> type[RecipeConfig]:
     """Return the class that checks configurations of a dataset and a model family.
@@ -182,7 +186,7 @@ def recipe_model(dataset: str, family: str) -> type[RecipeConfig]:
 
 def _data_section(module: ModuleType, dataset: str) -> type[BaseModel]:
     doc = DataSection.model_fields["folds"].description
-    folds = (Annotated[int, Field(ge=1, le=50, description=doc)], module.DEFAULT_FOLDS)
+    folds: Any = (Annotated[int, Field(ge=1, le=50, description=doc)], module.DEFAULT_FOLDS)
     return create_model(f"{dataset}.Data", __base__=(DataSection, module.Config), folds=folds)
 
 
@@ -225,9 +229,18 @@ def _override(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
     return changed
 
 
-def _check_exposed(recipe: Recipe, where: str) -> None:
+def _with_known_exposed(recipe: Recipe, overrides: Mapping[str, Any], where: str) -> Recipe:
+    """Drop exposed fields of a section that was started afresh; any other unknown is an error."""
+    schema = recipe.schema()
+    afresh = [f"{s}." for s, key in _CHOOSERS.items() if f"{s}.{key}" in overrides]
+    known = [
+        path
+        for path in recipe.head.exposed
+        if path in schema or not any(path.startswith(prefix) for prefix in afresh)
+    ]
     try:
-        recipe.schema().exposed(recipe.head.exposed)
+        schema.exposed(known)
     except ConfigError as error:
         msg = f"{where}: exposed: {error}"
         raise ConfigError(msg) from None
+    return replace(recipe, head=recipe.head.model_copy(update={"exposed": known}))

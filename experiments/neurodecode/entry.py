@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neurodecode.config import MODELS, RecipeConfig, load_recipe, read_config
+from neurodecode.config import MODELS, RecipeConfig, dataset_options, load_recipe, read_config
 from neurosweep.core.errors import ConfigError
+from neurosweep.core.layout import Home
 
 _METRICS = ("val_cer", "val_wer", "val_acc", "val_window_err")
 _JOB = "neurodecode.job:run"
@@ -48,16 +49,16 @@ def warm_modules(config: RecipeConfig) -> list[str]:
 
 
 def make(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Read and preprocess the recordings of a recipe.
+    """Say that the recordings of a recipe exist already: none of the datasets is simulated.
 
     Raises
     ------
-    ConfigError, DataError
-        When the recipe or a recording is wrong.
+    ConfigError
+        When the recipe is wrong.
     """
-    from neurodecode.preprocessing import prepare as stores
-
-    return stores.make(_config(payload), _home(payload))
+    dataset = _config(payload).data.dataset
+    line = f"dataset '{dataset}' was recorded: there is nothing to make; go on with data prepare"
+    return {"dataset": dataset, "made": [], "lines": [line]}
 
 
 def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,35 +69,45 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError, DataError
         When the recipe or a recording is wrong.
     """
-    from neurodecode.preprocessing import prepare as stores
+    from neurodecode.stores import prepare_store
 
-    return stores.prepare(_config(payload), _home(payload))
+    config = _config(payload)
+    return prepare_store(
+        config.data.dataset,
+        dataset_options(config),
+        config.preprocessing,
+        folds=config.data.folds,
+        permute_labels=config.data.permute_labels,
+        home=Home(Path(payload["home"])),
+    )
 
 
 def check(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the recordings of a recipe: what they are, and what is suspicious about them.
+    """Check the recordings of a recipe: whether they are what they claim to be.
 
     Raises
     ------
     ConfigError, DataError
         When the recipe or a recording is wrong.
     """
-    from neurodecode.preprocessing import prepare as stores
+    from neurodecode.inspection import check_recordings
 
-    return stores.check(_config(payload), _home(payload))
+    config = _config(payload)
+    return check_recordings(config.data.dataset, dataset_options(config))
 
 
 def info(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell what the stores of a recipe hold.
+    """Tell what a recipe trains and validates on.
 
     Raises
     ------
     ConfigError, DataError
         When the recipe or a recording is wrong.
     """
-    from neurodecode.preprocessing import prepare as stores
+    from neurodecode.inspection import describe_data
 
-    return stores.info(_config(payload), _home(payload))
+    config = _config(payload)
+    return describe_data(config.data.dataset, dataset_options(config), config.data.folds)
 
 
 def _name(payload: Mapping[str, Any]) -> str:
@@ -111,7 +122,3 @@ def _config(payload: Mapping[str, Any]) -> RecipeConfig:
     if "config" in payload:
         return read_config(payload["config"])
     return load_recipe(_name(payload), payload.get("set")).config
-
-
-def _home(payload: Mapping[str, Any]) -> Path:
-    return Path(payload["home"])

@@ -15,7 +15,8 @@ from torch import nn
 from neurodecode.config import MODELS, RecipeConfig, read_config
 from neurodecode.contracts import DataFacts
 from neurodecode.decoding.items import Hypothesis, decode, log_prior
-from neurodecode.training.loop import fit, pick_device, predict_log_proba
+from neurodecode.training.evaluate import pick_device, predict_log_proba
+from neurodecode.training.loop import fit
 from neurodecode.training.windows import WindowSet, data_facts, read_meta, read_windows
 from neurosweep.core.plugins import load_plugin
 from neurosweep.exec.job_api import JobContext

@@ -103,7 +103,8 @@ def _single(span: Span, item_WK: FloatArray) -> FloatArray:
     if len(item_WK) != 1:
         msg = f"item {span.item} has {len(item_WK)} windows and no codes; expected one window"
         raise DataError(msg)
-    return item_WK[0]
+    scores_K: FloatArray = item_WK[0]
+    return scores_K
 
 
 def _classes(item_WK: FloatArray) -> str | None:

@@ -75,11 +75,11 @@ class ResidualConv(nn.Module):
         )
         self.norm = FrameNorm(norm, num_features)
         self.activation = nn.GELU()
-        self.dropout = nn.Dropout(dropout)
-        self.scale_D1 = nn.Parameter(torch.full((num_features, 1), layer_scale))
+        self.dropout = nn.Dropout1d(dropout)
+        self.scale_D = nn.Parameter(torch.full((num_features,), layer_scale))
 
     def forward(self, x_BDF: Tensor) -> Tensor:
         """Return features of the same shape."""
         branch_BDF = self.dropout(self.activation(self.norm(self.conv(x_BDF))))
-        summed: Tensor = x_BDF + self.scale_D1 * branch_BDF
+        summed: Tensor = x_BDF + self.scale_D.unsqueeze(-1) * branch_BDF
         return summed

@@ -25,7 +25,8 @@ class SpatialProjection(nn.Module):
 class SubjectAffine(nn.Module):
     """Mix features by a matrix and an offset of each subject.
 
-    Every subject starts at the identity, so that a subject with few windows stays close to it.
+    Every subject starts at the identity, and weight decay draws it back there: a subject with
+    few windows stays close to the others.
 
     Notes
     -----
@@ -35,10 +36,10 @@ class SubjectAffine(nn.Module):
 
     def __init__(self, num_subjects: int, num_features: int) -> None:
         super().__init__()
-        self.weight_NDD = nn.Parameter(torch.eye(num_features).repeat(num_subjects, 1, 1))
+        self.change_NDD = nn.Parameter(torch.zeros(num_subjects, num_features, num_features))
         self.bias_ND = nn.Parameter(torch.zeros(num_subjects, num_features))
 
     def forward(self, x_BDT: Tensor, subject_B: Tensor) -> Tensor:
         """Return the features, mixed by the matrix of each window's subject."""
-        mixed_BDT = torch.einsum("bdt,bde->bet", x_BDT, self.weight_NDD[subject_B])
-        return mixed_BDT + self.bias_ND[subject_B].unsqueeze(-1)
+        change_BDT = torch.einsum("bdt,bde->bet", x_BDT, self.change_NDD[subject_B])
+        return x_BDT + change_BDT + self.bias_ND[subject_B].unsqueeze(-1)

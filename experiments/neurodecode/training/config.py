@@ -18,7 +18,7 @@ class TrainingConfig(StrictModel):
     weight_decay: Annotated[float, Searchable(1e-6, 1.0, log=True)] = Field(
         1e-2, description="decoupled weight decay of AdamW"
     )
-    batch_size: Annotated[int, Searchable(choices=(16, 32, 64, 128, 256))] = Field(
+    batch_size: Annotated[int, Searchable(choices=(32, 64, 128, 256))] = Field(
         64, description="windows in an optimiser step"
     )
     epochs: Annotated[int, Searchable(1, 300, log=True)] = Field(

@@ -37,7 +37,10 @@ class Config(StrictModel):
     )
     num_blocks: Annotated[int, Searchable(1, 8)] = Field(4, description="residual convolutions")
     kernel_size: Annotated[int, Searchable(choices=(3, 5, 7, 9))] = Field(
-        5, description="taps of every convolution"
+        5, description="taps of every residual convolution"
+    )
+    stem_kernel: Annotated[int, Searchable(choices=(3, 5, 9, 15, 25))] = Field(
+        9, description="taps of the first convolution"
     )
     stride: Annotated[int, Searchable(choices=(1, 2, 4))] = Field(
         2, description="samples a frame: the first convolution keeps one in so many"

@@ -36,9 +36,14 @@ class SyncConv(nn.Module):
         self.subject: SubjectAffine | None = None
         if config.subject_layer and facts.num_subjects > 1:
             self.subject = SubjectAffine(facts.num_subjects, features)
-        kernel = config.kernel_size
         self.stem = nn.Sequential(
-            nn.Conv1d(features, config.width, kernel, config.stride, padding=kernel // 2),
+            nn.Conv1d(
+                features,
+                config.width,
+                config.stem_kernel,
+                config.stride,
+                padding=config.stem_kernel // 2,
+            ),
             FrameNorm(config.norm, config.width),
             nn.GELU(),
             nn.Dropout1d(config.dropout_input),
@@ -47,7 +52,7 @@ class SyncConv(nn.Module):
             *(
                 ResidualConv(
                     config.width,
-                    kernel,
+                    config.kernel_size,
                     2 ** (index % config.dilation_period),
                     config.norm,
                     config.layer_scale,

@@ -1,0 +1,125 @@
+"""Optimiser steps over shuffled training windows.
+
+Array names carry their axes: B batch, C channel, K class, T sample, W window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from neurodecode.losses.cross_entropy import class_weights, smoothed_cross_entropy
+from neurodecode.training.augment import Augment
+from neurodecode.training.config import TrainingConfig
+from neurodecode.training.schedule import warmup_cosine
+from neurodecode.training.windows import WindowSet
+from neurosweep.exec.job_api import Diverged
+
+
+class Steps:
+    """Take optimiser steps: AdamW, warm-up and cosine, clipped gradients.
+
+    Parameters
+    ----------
+    model
+        Changed in place, on its own device.
+    train
+        Windows with labels.
+    config
+        Options.
+    augment
+        Changes every batch.
+    seed
+        Decides order and augmentation.
+
+    Attributes
+    ----------
+    done
+        Steps taken.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: WindowSet,
+        config: TrainingConfig,
+        augment: Augment,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.train = train
+        self.config = config
+        self.augment = augment
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
+        )
+        target_W = torch.from_numpy(train.targets())
+        logits = int(target_W.max()) + 1
+        weight_K = class_weights(target_W, logits) if config.class_balance else torch.ones(logits)
+        self.target_W = target_W.to(self.device)
+        self.weight_K = weight_K.to(self.device)
+        self.per_epoch = math.ceil(len(train) / config.batch_size)
+        self.done = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def run_epoch(self, should_stop: Callable[[], bool]) -> tuple[float, bool]:
+        """Return the mean loss of one pass, and whether it was asked to stop."""
+        self.model.train()
+        total = 0.0
+        count = 0
+        for rows_B in self._batches():
+            total += self._step(rows_B)
+            count += 1
+            if should_stop():
+                return total / count, True
+        return total / count, False
+
+    def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
+        order_W = torch.randperm(len(self.train), generator=self.generator).numpy()
+        # Parts of nearly equal size: a last batch of one window breaks batch normalisation.
+        yield from np.array_split(order_W, self.per_epoch)
+
+    def _step(self, rows_B: npt.NDArray[np.int64]) -> float:
+        total_steps = self.config.epochs * self.per_epoch
+        factor = warmup_cosine(self.done, total_steps, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
+        x_BCT, subject_B = self.train.batch(rows_B, self.device)
+        logits_BK = self.model(self.augment(x_BCT, self.generator), subject_B)
+        loss = smoothed_cross_entropy(
+            logits_BK,
+            self.target_W[torch.from_numpy(rows_B)],
+            self.weight_K,
+            self.config.label_smoothing,
+        )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            msg = f"the loss is {value} at step {self.done}; lower training.learning_rate"
+            raise Diverged(msg)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.done += 1
+        return value
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return optimiser groups: matrices and kernels decay, offsets and scales do not."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    free = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
