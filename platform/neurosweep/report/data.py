@@ -192,7 +192,14 @@ class ReportData:
     def searched(self) -> list[str]:
         """Dotted paths of the searched parameters."""
         found = dict.fromkeys(path for trial in self.search for path in trial.plan.overrides)
-        return list(found)
+        place = {path: number for number, path in enumerate(self.schema)}
+        return sorted(found, key=lambda path: place.get(path, len(place)))
+
+    @property
+    def by_importance(self) -> list[str]:
+        """Dotted paths of the searched parameters, most important first."""
+        others = [path for path in self.searched if path not in self.importances]
+        return [*self.importances, *others]
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -37,10 +37,9 @@ class Effects:
 
     def __init__(self, data: ReportData) -> None:
         self._data = data
-        others = [path for path in data.searched if path not in data.importances]
-        self.paths = [*data.importances, *others]
+        self.paths = data.by_importance
         values = [data.value(trial) for trial in data.scored]
-        self._limits = value_limits(values, data.state.minimize, None, [])
+        self._limits = value_limits(values, data.state.minimize, None, [], reach=1.5)
         self._colours = data.round_colours
 
     def together(self) -> Figure:
@@ -157,6 +156,8 @@ class Effects:
 def _numbers(axes: Axes, field: FieldSpec | None, settings: Sequence[Value]) -> list[float]:
     places = [float(s) for s in settings]
     low, high = min(places), max(places)
+    if field is not None and field.low is not None and field.high is not None:
+        low, high = min(low, float(field.low)), max(high, float(field.high))
     if field is None or not field.log or low <= 0 or high == low:
         room = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
         axes.set_xlim(low - room, high + room)

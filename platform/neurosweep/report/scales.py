@@ -22,22 +22,26 @@ def to_unit(field: FieldSpec, value: float) -> float:
 
 
 def value_limits(
-    values: list[float], minimize: bool, chance: float | None, extra: list[float]
+    values: list[float],
+    minimize: bool,
+    chance: float | None,
+    extra: list[float],
+    reach: float = 3.0,
 ) -> tuple[float, float]:
     """Return limits of the objective's axis.
 
     They hold the best and the `extra` values always, and the others unless a few bad ones are
-    far away: those are cut off beyond the upper quartile plus three times the distance between
+    far away: those are cut off beyond the upper quartile plus `reach` times the distance between
     quartiles. Chance widens the axis only where it lies near.
     """
     ordered = sorted(values)
     first, last = ordered[0], ordered[-1]
     lower, upper = _quantile(ordered, 0.25), _quantile(ordered, 0.75)
-    reach = 3.0 * (upper - lower)
+    far = reach * (upper - lower)
     if minimize:
-        last = min(last, max(upper + reach, first))
+        last = min(last, max(upper + far, first))
     else:
-        first = max(first, min(lower - reach, last))
+        first = max(first, min(lower - far, last))
     low, high = min([first, *extra]), max([last, *extra])
     span = (high - low) or max(abs(high), 1.0) * 0.1
     if chance is not None and low - 0.35 * span <= chance <= high + 0.35 * span:

@@ -30,7 +30,7 @@ def draw_subjects(data: ReportData) -> Figure:
     """Return horizontal bars, two a subject; there is at least one subject."""
     rows = subject_rows(data)[:_MAX_SUBJECTS]
     assert data.best is not None
-    figure = theme.new_figure(6.6, 0.9 + 0.52 * len(rows))
+    figure = theme.new_figure(5.2, 0.95 + 0.5 * len(rows))
     axes = figure.add_subplot()
     tidy(axes, grid="x")
     for place, (_, default, best) in enumerate(rows):
@@ -47,7 +47,7 @@ def draw_subjects(data: ReportData) -> Figure:
     if data.chance is not None and data.chance <= axes.get_xlim()[1]:
         axes.axvline(data.chance, color=theme.MUTED, linewidth=1.0, linestyle=(0, (5, 3)))
     axes.set_title("best trial", loc="left", color=theme.BEST, fontweight="bold")
-    seeds = f"default, mean of {len(data.floor)} seeds" if data.floor else ""
+    seeds = f"default, {len(data.floor)} seeds" if data.floor else ""
     axes.set_title(seeds, loc="right", color=theme.DEFAULT)
     axes.set_xlabel(theme.drawable(data.label))
     return figure

@@ -71,7 +71,7 @@ def best_table(data: ReportData) -> dict[str, Any]:
     if data.floor_stats is not None:
         rows.append(_default_row(data, metrics, scale))
     return {
-        "names": [{"path": path, "short": data.names[path]} for path in data.searched],
+        "names": [{"path": path, "short": data.names[path]} for path in data.by_importance],
         "metrics": [metric_label(name).removeprefix("validation ") for name in metrics],
         "rows": rows,
         "note": (
@@ -120,7 +120,7 @@ def _best_row(
     ends = data.interval(trial)
     colour = "var(--best)" if rank == 1 else "var(--accent)"
     settings = []
-    for path in data.searched:
+    for path in data.by_importance:
         value = data.setting(trial, path)
         settings.append({"text": show_value(value), "same": value == data.defaults.get(path)})
     return {
@@ -130,7 +130,7 @@ def _best_row(
         "value": f"{data.value(trial):.4f}",
         "whisker": Markup(scale.draw(data.value(trial), ends, colour)),
         "interval": f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "not recorded",
-        "metrics": [_number(trial.metrics.get(name)) for name in metrics],
+        "metrics": [_short(trial.metrics.get(name)) for name in metrics],
         "settings": settings,
         "time": duration(trial.attempts[-1].seconds),
         "seed": str(trial.plan.seed),
@@ -147,7 +147,9 @@ def _default_row(data: ReportData, metrics: Sequence[str], scale: _Scale) -> dic
         name: _mean(trial.metrics[name] for trial in floor if name in trial.metrics)
         for name in metrics
     }
-    settings = [{"text": show_value(data.defaults.get(p)), "same": False} for p in data.searched]
+    settings = [
+        {"text": show_value(data.defaults.get(p)), "same": False} for p in data.by_importance
+    ]
     whisker = scale.draw(mean, (min(data.floor), max(data.floor)), "var(--default)")
     return {
         "css": "default",
@@ -155,11 +157,11 @@ def _default_row(data: ReportData, metrics: Sequence[str], scale: _Scale) -> dic
         "trial": "default",
         "value": f"{mean:.4f}",
         "whisker": Markup(whisker),
-        "interval": f"± {sd:.3f} over {len(data.floor)} seeds",
-        "metrics": [_number(means[name]) for name in metrics],
+        "interval": f"± {sd:.3f}, {len(data.floor)} seeds",
+        "metrics": [_short(means[name]) for name in metrics],
         "settings": settings,
         "time": duration(median([t.attempts[-1].seconds for t in floor])),
-        "seed": str(len(data.floor)),
+        "seed": "",
     }
 
 
@@ -170,6 +172,10 @@ def _mean(values: Iterable[float]) -> float | None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def failure_rows(data: ReportData) -> list[dict[str, Any]]:
@@ -257,6 +263,8 @@ def parts_table(info: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]
     parts = {
         str(name): part for name, part in info.get("parts", {}).items() if isinstance(part, Mapping)
     }
+    order = [*(name for name in _PART_USE if name in parts), *parts]
+    parts = {name: parts[name] for name in order}
     columns = list(dict.fromkeys(str(key) for part in parts.values() for key in part))
     rows = [
         {
