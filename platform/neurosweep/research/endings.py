@@ -66,7 +66,7 @@ class Ending:
 
 def failed(kind: Kind, text: str, *, type_: str = "", seconds: float = 0.0) -> Ending:
     """Return a failed ending."""
-    error = {"type": type_ or kind.value, "text": text[:_MAX_TEXT]}
+    error = {"type": type_ or kind.value, "text": _plain(text)}
     return Ending(Outcome.FAILED, kind, error, seconds)
 
 
@@ -119,9 +119,14 @@ def _error_of(status: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(error, Mapping):
         return {"type": "", "text": ""}
     return {
-        "type": str(error.get("type", ""))[:_MAX_TEXT],
-        "text": str(error.get("text", ""))[:_MAX_TEXT],
+        "type": _plain(error.get("type", "")),
+        "text": _plain(error.get("text", "")),
     }
+
+
+def _plain(text: object) -> str:
+    """Return text of a job, short, and without halves of characters that UTF-8 cannot hold."""
+    return str(text)[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
 def _duration(status: Mapping[str, Any]) -> float:

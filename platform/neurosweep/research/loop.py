@@ -8,7 +8,7 @@ and not recorded is found again on disk or with the executor, never done twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from neurosweep.core.provenance import code_env
 from neurosweep.core.schema import Schema
 from neurosweep.exec.protocol import Executor
 from neurosweep.records.agent_api import Agent
-from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
+from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.types import Kind, Purpose, TrialPlan
 from neurosweep.research.attempts import AttemptDesk, Pace, TaskShape
 from neurosweep.research.best import running_best
@@ -47,12 +47,11 @@ from neurosweep.research.progress import (
 )
 from neurosweep.research.proposals import ask, history_of
 from neurosweep.research.pump import MirrorPump, SupportsSync
+from neurosweep.research.rounds import trials_of, work_off
 from neurosweep.research.scoring import Scorer
 from neurosweep.research.seeds import sampler_rng
 
 logger = logging.getLogger(__name__)
-
-_SHORTEST_PAUSE_S = 0.01
 
 
 class _Paused(Exception):  # noqa: N818 - a way out of the loop, not an error
@@ -229,31 +228,20 @@ class Driver:
         raise _Paused(reason)
 
     def _work_off(self, number: int) -> None:
-        pause = _SHORTEST_PAUSE_S
-        while True:
-            self._obey()
-            self._spend()
-            if not self._wants_out:
-                self._desk.submit(number, self._ready(number))
-            moved = self._desk.tick()
-            self._pump.nudge()
-            self._hooks.on_tick(self._state)
-            if not self._desk.open_trials():
-                if all(trial.phase.final for trial in self._trials(number)):
-                    return
-                self._leave_when_asked()
-            pause = _SHORTEST_PAUSE_S if moved else min(pause * 1.5, self._pace.poll_s)
-            self._clock.sleep(pause)
+        work_off(
+            self._journal,
+            self._desk,
+            number,
+            self._pace,
+            may_submit=lambda: not self._wants_out,
+            each_tick=self._each_tick,
+            when_idle=self._leave_when_asked,
+        )
 
-    def _trials(self, number: int) -> list[TrialState]:
-        return [self._state.trials[trial] for trial in self._round_state(number).trials]
-
-    def _ready(self, number: int) -> Sequence[TrialState]:
-        return [
-            trial
-            for trial in self._trials(number)
-            if trial.phase is Phase.PLANNED and trial.open_attempt is None
-        ]
+    def _each_tick(self) -> None:
+        self._obey()
+        self._spend()
+        self._pump.nudge()
 
     @property
     def _wants_out(self) -> bool:
@@ -296,7 +284,7 @@ class Driver:
 
     def _close_round(self, number: int) -> None:
         best = running_best(self._state)
-        trials = self._trials(number)
+        trials = trials_of(self._state, number)
         done = sum(trial.phase is Phase.SCORED for trial in trials)
         data = {"round": number, "best": None if best is None else best.to_dict()}
         self._journal.record("round_closed", data | {"done": done, "failed": len(trials) - done})
@@ -316,7 +304,7 @@ class Driver:
         self._pause(f"all {len(floor)} trials of the unchanged recipe failed, the first with {why}")
 
 
-def task_shape(spec: dict[str, Any], code_root: Path | None) -> TaskShape:
+def task_shape(spec: Mapping[str, Any], code_root: Path | None) -> TaskShape:
     """Return what all tasks of a study have in common.
 
     Parameters

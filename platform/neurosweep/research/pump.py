@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from neurosweep.core.clock import Clock, SystemClock
@@ -17,7 +19,11 @@ class SupportsSync(Protocol):
     """What a mirror can do; it reads the ledger itself and may be called at any time."""
 
     def sync(self) -> object:
-        """Bring the mirror up to date with the ledger."""
+        """Bring the mirror up to date with the ledger; its report says whether it is."""
+        ...
+
+    def close(self) -> object:
+        """Bring it up to date for the last time and let go of everything."""
         ...
 
 
@@ -45,6 +51,7 @@ class MirrorPump:
         self._clock = clock or SystemClock()
         self._thread: threading.Thread | None = None
         self._last = float("-inf")
+        self._up_to_date = True
 
     def nudge(self) -> None:
         """Start a sync unless one runs or one was started a moment ago."""
@@ -52,36 +59,39 @@ class MirrorPump:
         if self._mirror is None or now - self._last < self._pause_s or self._busy:
             return
         self._last = now
-        self._start()
+        self._start(self._mirror.sync)
 
     def finish(self, timeout_s: float = 60.0) -> bool:
-        """Bring the mirror up to date for the last time; return whether it ended in time.
+        """Bring the mirror up to date for the last time; return whether it is now.
 
         What is left over is brought by the next driver or by a rebuild.
         """
         if self._mirror is None:
             return True
+        deadline = time.monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
         if not self._busy:
-            self._start()
+            self._up_to_date = False
+            self._start(self._mirror.close)
             assert self._thread is not None
-            self._thread.join(timeout_s)
+            self._thread.join(max(deadline - time.monotonic(), 0.0))
         if self._busy:
             logger.warning("MLflow is not up to date after %g s; the ledger is", timeout_s)
-        return not self._busy
+        return not self._busy and self._up_to_date
 
     @property
     def _busy(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._sync, name="mirror", daemon=True)
+    def _start(self, bring: Callable[[], object]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(bring,), name="mirror", daemon=True)
         self._thread.start()
 
-    def _sync(self) -> None:
-        assert self._mirror is not None
+    def _run(self, bring: Callable[[], object]) -> None:
         try:
-            self._mirror.sync()
+            report = bring()
         except Exception as error:  # noqa: BLE001 - whatever a mirror meets, the study goes on
             logger.warning("MLflow could not be brought up to date: %s", error)
+            return
+        self._up_to_date = bool(getattr(report, "caught_up", True))

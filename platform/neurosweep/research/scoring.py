@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurosweep.core.errors import DataError, PredictionsError
-from neurosweep.core.files import atomic_write_json, read_json, sha256_file
+from neurosweep.core.errors import PredictionsError
+from neurosweep.core.files import atomic_write_text, canonical_json, sha256_file
 from neurosweep.core.layout import AttemptDir
 from neurosweep.records.types import TrialPlan
 
@@ -91,7 +91,10 @@ class Scorer:
         target: Path,
         listed: Mapping[str, str],
     ) -> Scored:
-        """Score an attempt and write its scores.json, or return what was written before.
+        """Score an attempt and write its scores.json.
+
+        What lies there is never believed: a job could have written it. Scoring the same
+        predictions again gives the same scores.
 
         Parameters
         ----------
@@ -109,11 +112,9 @@ class Scorer:
         Raises
         ------
         PredictionsError
-            When the predictions cannot be scored, or are not those that the status lists.
+            When the predictions cannot be scored, are not those that the status lists, or do not
+            give the objective.
         """
-        earlier = _read_earlier(target, plan.trial, attempt)
-        if earlier is not None:
-            return earlier
         from neurosweep.evaluation.predictions import load_predictions
         from neurosweep.evaluation.score import score
 
@@ -123,9 +124,16 @@ class Scorer:
             msg = f"{files.predictions}: was changed after the job had ended"
             raise PredictionsError(msg)
         scores = score(loaded.predictions, self.references, seed=plan.seed)
+        if self._metric not in scores.metrics:
+            known = ", ".join(scores.metrics)
+            msg = f"{files.predictions}: give no {self._metric}, the objective, only {known}"
+            raise PredictionsError(msg)
         per_subject = {name: self._named(means) for name, means in scores.per_subject.items()}
+        detail = scores.to_dict()
+        if self._part != "val":
+            detail.pop("items")  # of a sealed part only aggregates are let out
         body = {
-            **scores.to_dict(),
+            **detail,
             "trial": plan.trial,
             "attempt": attempt,
             "part": self._part,
@@ -136,7 +144,7 @@ class Scorer:
                 "per_subject": per_subject,
             },
         }
-        atomic_write_json(target, body)
+        atomic_write_text(target, canonical_json(body) + "\n")
         return _scored(target, body)
 
     def _name(self, metric: str) -> str:
@@ -144,18 +152,6 @@ class Scorer:
 
     def _named(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {self._name(name): value for name, value in metrics.items()}
-
-
-def _read_earlier(target: Path, trial: str, attempt: int) -> Scored | None:
-    if not target.exists():
-        return None
-    try:
-        body = read_json(target)
-        if body["trial"] != trial or body["attempt"] != attempt:
-            return None
-        return _scored(target, body)
-    except (DataError, KeyError, TypeError):
-        return None
 
 
 def _scored(target: Path, body: Mapping[str, Any]) -> Scored:

@@ -230,7 +230,7 @@ class FakeCluster:
             content += b"\n"
         files.predictions.write_bytes(content)
         files.ckpt.mkdir()
-        status = {"outcome": "done", "kind": "none", "error": None, "files": listed}
+        status = {"outcome": "done", "kind": "none", "files": listed}
         atomic_write_json(files.status, self._times(job) | status)
         self.completions[job.task.trial] += 1
 

@@ -45,6 +45,7 @@ def make_store(home: Home, data: Mapping[str, Any]) -> dict[str, Any]:
         "data_fp": data_fp,
         "stores": [str(home.store(data_fp).relative_to(home.root))],
         "secret": str(home.secret(data_fp).relative_to(home.root)),
+        "final": str((home.secret(data_fp) / "test").relative_to(home.root)),
         "items_sha": sha256_bytes(canonical_json(val_items).encode()),
         "parts": {
             part: {"items": len(rows), "windows": _WINDOWS * len(rows)}
@@ -101,7 +102,8 @@ def _write_public(folder: Path, data_fp: str, parts: Mapping[str, list[dict[str,
 
 def _write_secret(folder: Path, parts: Mapping[str, list[dict[str, Any]]]) -> None:
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    _inputs(temporary / "test", parts["test"], labelled=False)
+    for part in ("train", "dev", "test"):
+        _inputs(temporary / "test" / part, parts[part], labelled=part != "test")
     for part in ("val", "test"):
         lines = [
             canonical_json(
