@@ -1,5 +1,6 @@
 """What every executor must do, run on every plugin found."""
 
+import secrets
 import shutil
 import subprocess
 import time
@@ -28,7 +29,6 @@ from neurosweep.testing.attempts import make_task
 
 PACKAGE = "neurosweep.exec.executors"
 PLUGINS = sorted(find_plugins(PACKAGE))
-TOKEN = "contract-r01-0123abcd"
 LIMIT_S = 60.0
 
 Make = Callable[[], Executor]
@@ -36,6 +36,12 @@ Make = Callable[[], Executor]
 
 def test_the_three_executors_are_found() -> None:
     assert {"inline", "local", "slurm"} <= set(PLUGINS)
+
+
+@pytest.fixture
+def token() -> str:
+    """Name one submission: no two in the world share it."""
+    return f"contract-r01-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
@@ -48,7 +54,9 @@ def home(tmp_path: Path) -> Home:
 def slurm_profile(folder: Path) -> str:
     if shutil.which("sbatch") is None:
         pytest.skip("no SLURM here: sbatch is not installed")
-    if subprocess.run(["sinfo"], capture_output=True, check=False, timeout=30).returncode:
+    try:
+        subprocess.run(["sinfo"], capture_output=True, check=True, timeout=10)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("no SLURM here: sinfo cannot reach a controller")
     path = folder / "profile.toml"
     path.write_text("poll_s = 0.5\nminutes = 2\nmem_gb = 0.5\n", encoding="utf-8")
@@ -102,9 +110,9 @@ def outcomes(tasks: list[TaskSpec]) -> list[str]:
     return [read_json(task.files.status)["kind"] for task in tasks]
 
 
-def test_every_task_runs_once_and_is_reported_once(make: Make, home: Home) -> None:
+def test_every_task_runs_once_and_is_reported_once(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, *["instant"] * 5), make()
-    jobs = executor.submit(TOKEN, tasks)
+    jobs = executor.submit(token, tasks)
     assert set(jobs) == {task.trial for task in tasks}
     assert len(set(jobs.values())) == len(tasks)
     over = wait_for_all(executor, tasks)
@@ -115,62 +123,64 @@ def test_every_task_runs_once_and_is_reported_once(make: Make, home: Home) -> No
     assert [claim and claim.job for claim in claims] == [jobs[task.trial] for task in tasks]
 
 
-def test_a_failed_job_says_why_in_its_status(make: Make, home: Home) -> None:
+def test_a_failed_job_says_why_in_its_status(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, "crash", "diverge", "instant"), make()
-    executor.submit(TOKEN, tasks)
+    executor.submit(token, tasks)
     over = wait_for_all(executor, tasks)
     assert outcomes(tasks) == ["user_error", "diverged", "none"]
     assert all(view.phase is TaskPhase.ENDED for view in over.values())
 
 
-def test_a_job_gets_the_variables_of_its_task(make: Make, home: Home) -> None:
+def test_a_job_gets_the_variables_of_its_task(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, "tell"), make()
-    executor.submit(TOKEN, tasks)
+    executor.submit(token, tasks)
     wait_for_all(executor, tasks)
     assert '"NEUROSWEEP_CONTRACT": "seen"' in tasks[0].files.log.read_text()
 
 
-def test_what_was_never_submitted_is_not_adopted(make: Make, home: Home) -> None:
+def test_what_was_never_submitted_is_not_adopted(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, "instant", "instant"), make()
-    assert executor.adopt(TOKEN, tasks) == {}
+    assert executor.adopt(token, tasks) == {}
     assert executor.poll() == {}
 
 
-def test_what_ended_between_two_drivers_is_adopted_and_reported(make: Make, home: Home) -> None:
+def test_what_ended_between_two_drivers_is_adopted_and_reported(
+    make: Make, home: Home, token: str
+) -> None:
     tasks, executor = tasks_of(home, "instant", "crash"), make()
-    jobs = executor.submit(TOKEN, tasks)
+    jobs = executor.submit(token, tasks)
     wait_for_all(executor, tasks)
     executor.close()
     later = make()
-    assert later.adopt(TOKEN, tasks) == jobs
+    assert later.adopt(token, tasks) == jobs
     over = wait_for_all(later, tasks)
     assert {key[0] for key in over} == set(jobs)
 
 
-def test_a_cancelled_task_carries_the_reason(make: Make, home: Home) -> None:
+def test_a_cancelled_task_carries_the_reason(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, "instant", "instant", "instant", delay_s=0.3), make()
-    executor.submit(TOKEN, tasks)
+    executor.submit(token, tasks)
     executor.cancel(tasks[2].trial, 1, Kind.STOPPED)
     over = wait_for_all(executor, tasks)
     assert over[tasks[2].key].kind_hint is Kind.STOPPED
     assert outcomes(tasks[:2]) == ["none", "none"]
 
 
-def test_to_cancel_what_is_unknown_or_over_does_nothing(make: Make, home: Home) -> None:
+def test_to_cancel_what_is_unknown_or_over_does_nothing(make: Make, home: Home, token: str) -> None:
     tasks, executor = tasks_of(home, "instant"), make()
     executor.cancel("r09t000", 1, Kind.STOPPED)
-    executor.submit(TOKEN, tasks)
+    executor.submit(token, tasks)
     wait_for_all(executor, tasks)
     executor.cancel(tasks[0].trial, 1, Kind.STOPPED)
     assert executor.poll() == {}
     assert outcomes(tasks) == ["none"]
 
 
-def test_a_double_submission_runs_once(make: Make, home: Home) -> None:
+def test_a_double_submission_runs_once(make: Make, home: Home, token: str) -> None:
     tasks = tasks_of(home, "instant", "instant", delay_s=0.2)
     executors = [make(), make()]
     for executor in executors:
-        executor.submit(TOKEN, tasks)
+        executor.submit(token, tasks)
     for executor in executors:
         wait_for_all(executor, tasks)
     assert outcomes(tasks) == ["none", "none"]
@@ -179,9 +189,9 @@ def test_a_double_submission_runs_once(make: Make, home: Home) -> None:
         assert len(epochs) == 3
 
 
-def test_a_closed_executor_can_be_closed_again(make: Make, home: Home) -> None:
+def test_a_closed_executor_can_be_closed_again(make: Make, home: Home, token: str) -> None:
     executor = make()
-    executor.submit(TOKEN, tasks_of(home, "instant"))
+    executor.submit(token, tasks_of(home, "instant"))
     executor.close()
     executor.close()
 
