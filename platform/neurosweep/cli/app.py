@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from neurosweep import __version__
 from neurosweep.cli import exits
 from neurosweep.cli.parser import Parser, parse
 from neurosweep.core.errors import NeurosweepError
@@ -38,16 +39,11 @@ _FILE_ERRNOS = frozenset(
 
 
 class _Version(argparse.Action):
-    """Print the version; the metadata is read only when it is asked for."""
+    """Print the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            text = version("neurosweep")
-        except PackageNotFoundError:
-            text = "unknown (run from a source tree that is not installed)"
-        parser.exit(0, f"neurosweep {text}\n")
+        sys.stdout.write(f"neurosweep {__version__}\n")
+        parser.exit(0)
 
 
 def build_parser(verb: str | None) -> Parser:

@@ -11,6 +11,8 @@ from neurosweep.core.config import parse_assignment
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.schema import Value
 
+_ONCE = ("data.", "preprocessing.")
+
 
 def fixed_design(
     recipe: str, entry: str, assignments: Sequence[str], seeds: int, name: str | None
@@ -27,17 +29,9 @@ def fixed_design(
     if several:
         msg = f"--set {several[0]}: run takes one value; for several use: neurosweep sweep"
         raise ConfigError(msg)
-    data = {path: values[0] for path, values in levels.items() if path.startswith("data.")}
-    fixed = {path: values for path, values in levels.items() if path not in data}
-    spec = _base(recipe, entry, name or f"run-{_stem(recipe)}", data)
+    spec = _base(recipe, entry, name or f"run-{_stem(recipe)}", levels)
     spec["agent"] = {"name": "default"}
     spec["budget"] = {"rounds": 1, "trials_per_round": seeds}
-    if fixed and seeds > 1:
-        msg = "--seeds: with --set a configuration is trained once; leave --seeds out"
-        raise ConfigError(msg)
-    if fixed:
-        spec["agent"] = {"name": "grid", "options": {"values": fixed}}
-        spec["search"] = _search(fixed)
     return spec
 
 
@@ -55,19 +49,19 @@ def grid_design(
         msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
         raise ConfigError(msg)
     levels = _levels(assignments)
-    several = [p for p, values in levels.items() if p.startswith("data.") and len(values) > 1]
+    once = {path: values for path, values in levels.items() if path.startswith(_ONCE)}
+    several = [path for path, values in once.items() if len(values) > 1]
     if several:
         msg = (
-            f"--set {several[0]}: data are prepared once for a study; give one value, and sweep "
-            "over the others with one study each"
+            f"--set {several[0]}: data are prepared once for a study; give one value, and use one "
+            "sweep for each of the others"
         )
         raise ConfigError(msg)
-    data = {path: values[0] for path, values in levels.items() if path.startswith("data.")}
-    axes = {path: values for path, values in levels.items() if path not in data}
+    axes = {path: values for path, values in levels.items() if path not in once}
     if not axes:
-        msg = "sweep: only data fields are given; for one configuration use: neurosweep run"
+        msg = "sweep: only the data are changed; for one configuration use: neurosweep run"
         raise ConfigError(msg)
-    spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", data)
+    spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", once)
     spec["agent"] = {"name": "grid", "options": {"values": axes}}
     spec["budget"] = {
         "rounds": 1,
@@ -77,7 +71,9 @@ def grid_design(
     return spec
 
 
-def _base(recipe: str, entry: str, name: str, data: Mapping[str, Value]) -> dict[str, Any]:
+def _base(
+    recipe: str, entry: str, name: str, fixed: Mapping[str, Sequence[Value]]
+) -> dict[str, Any]:
     path = Path(recipe)
     is_file = path.suffix == ".toml" and path.is_file()
     return {
@@ -85,7 +81,7 @@ def _base(recipe: str, entry: str, name: str, data: Mapping[str, Value]) -> dict
         "recipe": str(path.resolve()) if is_file else recipe,
         "entry": entry,
         "reserve": {"floor": 0},
-        "data": {path.removeprefix("data."): value for path, value in data.items()},
+        "set": {path: values[0] for path, values in fixed.items()},
     }
 
 
@@ -95,12 +91,6 @@ def _levels(assignments: Sequence[str]) -> dict[str, list[Value]]:
         path, values = parse_assignment(text)
         if path in levels:
             msg = f"--set {path}: is given twice; give all its values at once: {path}=V1,V2"
-            raise ConfigError(msg)
-        if path.startswith("preprocessing."):
-            msg = (
-                f"--set {path}: data are prepared before any trial; write the value into a recipe "
-                "file of your own and name that file instead"
-            )
             raise ConfigError(msg)
         double = {value for value in values if values.count(value) > 1}
         if double:

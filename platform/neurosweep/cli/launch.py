@@ -17,6 +17,7 @@ from neurosweep.cli.options import home_flag
 from neurosweep.cli.summary import home_of, read_state, summarize
 from neurosweep.cli.wording import (
     changes_text,
+    error_text,
     failures_text,
     headline,
     next_steps,
@@ -144,11 +145,13 @@ class _Progress:
         self._state = state
         self._view.update(self._summary)
 
-    def on_round_closed(self, _study: StudyDir, _number: int) -> None:
-        """Show the round's end and build the report with its figure."""
+    def on_round_closed(self, _study: StudyDir, number: int) -> None:
+        """Show the round's end and build the report; the last one follows when the study closes."""
         if self._state is not None:
             self._view.update(self._summary, force=True)
-        self._report()
+        last = self._state is not None and number == self._state.spec["budget"]["rounds"]
+        if number and not last:
+            self._report()
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Build the last report when the study closes, before MLflow is brought up to date."""
@@ -186,7 +189,7 @@ def conclude(study: StudyDir, console: Console, conditions: Sequence[Condition] 
 
 
 def _exit_code(summary: Mapping[str, Any], broken: Sequence[str]) -> int:
-    if summary["state"] == "interrupted":
+    if summary["state"] == "resumable":
         return exits.INTERRUPTED
     return exits.NOT_REACHED if broken else exits.OK
 
@@ -195,7 +198,7 @@ def result_data(summary: Mapping[str, Any], flag: str) -> dict[str, Any]:
     """Return a summary with its links and the command that goes on."""
     from neurosweep.cli.summary import links_of
 
-    open_ended = summary["state"] in ("interrupted", "paused")
+    open_ended = summary["state"] in ("resumable", "paused")
     resume = f"neurosweep study resume {summary['study']}{flag}"
     return {
         **summary,
@@ -215,7 +218,8 @@ def show_summary(console: Console, summary: Mapping[str, Any], flag: str) -> Non
     if summary["agent"] != "default" and summary["best"] is not None:
         console.line(f"best values: {changes_text(summary['best']['overrides'])}")
     if summary["failures"]:
-        console.line(f"failed trials: {failures_text(summary['failures'])}")
+        console.line(f"failures: {failures_text(summary['failures'])}")
+        console.lines([error_text(error) for error in summary["errors"]])
     console.line(f"report: {where_report(summary, flag)}")
     console.line()
     steps = next_steps(summary, flag)

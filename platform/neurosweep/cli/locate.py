@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neurosweep.cli.parser import hint
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.research.status import find_study as find_by_id
+from neurosweep.research.status import list_studies
 
 
-def list_studies(home: Home) -> list[StudyDir]:
-    """Return the studies of a home, oldest first."""
-    if not home.studies_dir.is_dir():
-        return []
-    found = [home.study(path.name) for path in home.studies_dir.iterdir()]
-    studies = [study for study in found if study.ledger.is_file()]
-    return sorted(studies, key=lambda study: (str(_first_event(study).get("t", "")), study.root))
-
-
-def find_study(text: str, home: Home | None) -> StudyDir:
+def find_study(text: str, open_home: Callable[[], Home]) -> StudyDir:
     """Return the study that a person means.
 
     Parameters
@@ -29,8 +22,8 @@ def find_study(text: str, home: Home | None) -> StudyDir:
     text
         A study's id, its folder, a file in its folder, or a study.toml: then the newest study
         of that name.
-    home
-        Where ids and names are looked up; None when only a folder will do.
+    open_home
+        Returns the home where ids and names are looked up; not called for a folder.
 
     Raises
     ------
@@ -41,26 +34,21 @@ def find_study(text: str, home: Home | None) -> StudyDir:
     for folder in (path, path.parent):
         if path.exists() and (folder / "ledger.jsonl").is_file():
             return StudyDir(folder.absolute())
-    studies = [] if home is None else list_studies(home)
-    by_id = {study.study_id: study for study in studies}
-    if text in by_id:
-        return by_id[text]
+    home = open_home()
     if path.suffix == ".toml" and path.is_file():
-        name = _name_in(path)
-        same = [study for study in studies if study_name(study) == name]
+        name = load_name(path)
+        same = [study for study in studies_of(home) if study_name(study) == name]
         if same:
             return same[-1]
-        msg = (
-            f"no study named '{name}' was started yet; start it with: neurosweep study start {text}"
-        )
+        start = f"neurosweep study start {text}"
+        msg = f"no study named '{name}' was started in {home.root} yet; start it with: {start}"
         raise StudyError(msg)
-    where = "" if home is None else f" in {home.root}"
-    listed = ", ".join(list(by_id)[-5:]) or "none"
-    msg = (
-        f"there is no study '{text}'{where}{hint(text, by_id)}expected a study's id, its "
-        f"folder or its study.toml. Latest studies: {listed}"
-    )
-    raise StudyError(msg)
+    return find_by_id(home, text)
+
+
+def studies_of(home: Home) -> list[StudyDir]:
+    """Return the studies of a home, oldest first."""
+    return [home.study(name) for name in list_studies(home)]
 
 
 def study_name(study: StudyDir) -> str:
@@ -77,7 +65,14 @@ def _first_event(study: StudyDir) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _name_in(path: Path) -> str:
+def load_name(path: Path) -> str:
+    """Return the name that a study.toml gives its study.
+
+    Raises
+    ------
+    StudyError
+        When the file is not TOML.
+    """
     try:
         return str(tomllib.loads(path.read_text(encoding="utf-8")).get("name", ""))
     except (OSError, ValueError) as error:

@@ -33,14 +33,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every verb that runs trials."""
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add ``--on`` and ``--workers``."""
     parser.add_argument(
-        "--on", metavar="WHERE", help="local, inline, or slurm:PROFILE (default: local)"
+        "--on", metavar="WHERE", help="local, inline, or slurm:PROFILE (default: as the study says)"
     )
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="trials at a time (default: all cores)"
     )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every verb that runs a study."""
+    add_place(parser)
     parser.add_argument(
         "--fail-if",
         action="append",

@@ -8,7 +8,7 @@ from typing import Any
 from neurosweep.cli.console import Console
 from neurosweep.cli.launch import result_data, show_summary
 from neurosweep.cli.live import view_for
-from neurosweep.cli.locate import list_studies
+from neurosweep.cli.locate import studies_of
 from neurosweep.cli.options import home_flag
 from neurosweep.cli.summary import home_of, read_state, summarize
 from neurosweep.cli.wording import best_text, progress_line
@@ -43,7 +43,7 @@ def watch(study: StudyDir, console: Console, clock: Clock | None = None) -> None
 def list_all(home: Home, console: Console) -> None:
     """Print one line for every study of a home, oldest first; a damaged one says so."""
     now = SystemClock().now()
-    listed = [_entry(study, now) for study in list_studies(home)]
+    listed = [_entry(study, now) for study in studies_of(home)]
     if not listed:
         console.line(f"no studies in {home.root} yet; start one with: neurosweep demo")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.types import Purpose
-from neurosweep.research.best import improvements, running_best
+from neurosweep.records.types import Outcome, Purpose
+from neurosweep.research.best import improvements
 from neurosweep.research.lock import live_driver
-from neurosweep.research.progress import closed_as, counts_of, is_paused
+from neurosweep.research.progress import counts_of
+from neurosweep.research.status import StudyStatus, status_of
 
 _NUM_RECENT = 20
+_COUNTS = ("planned", "done", "failed", "running", "queued")
 
 
 def read_state(study: StudyDir) -> StudyState:
@@ -55,74 +57,66 @@ def summarize(
     detail
         Whether to read the intervals of every metric of the best trial from its scores.
     """
-    where, reason = standing(study, state)
-    spec = state.spec
+    holder = live_driver(study.lock)
+    status = status_of(state, "" if holder is None else str(holder), now)
     report = study.report_dir / "index.html"
     return {
         "v": 1,
-        "study": state.study,
-        "name": spec.get("name", ""),
-        "recipe": spec.get("recipe", ""),
-        "agent": spec.get("agent", {}).get("name", ""),
-        "state": where,
-        "reason": reason,
-        "round": current_round(state),
-        "rounds": spec["budget"]["rounds"],
-        "trials": trial_counts(state),
+        "study": status.study,
+        "name": state.spec["name"],
+        "recipe": status.recipe,
+        "agent": status.agent,
+        "state": status.stands,
+        "reason": status.reason,
+        "driver": status.driver or None,
+        "round": current_round(status, state.spec["budget"]["rounds"]),
+        "rounds": state.spec["budget"]["rounds"],
+        "trials": {
+            **{name: getattr(status, name) for name in _COUNTS},
+            "fallback": sum(round_status.fallback for round_status in status.rounds),
+        },
         "objective": {
-            "metric": state.metric,
-            "direction": "minimize" if state.minimize else "maximize",
+            "metric": status.metric,
+            "direction": "minimize" if status.minimize else "maximize",
         },
         "floor": _floor(state),
         "default": _default(state),
-        "best": _best(study, state, detail=detail),
-        "chance": dict(state.created.get("data_info", {}).get("chance", {})),
+        "best": _best(study, state, status, detail=detail),
+        "chance": dict(state.created["data_info"].get("chance", {})),
         "improvements": [best.to_dict() for best in improvements(state)],
-        "failures": failures(state.trials.values()),
+        "failures": status.kinds,
+        "errors": first_errors(study, state),
         "pace": pace(state, now),
-        "core_hours": round(sum(t.core_hours for t in state.trials.values()), 4),
+        "core_hours": round(status.core_hours, 4),
+        "seconds": round(status.seconds, 3),
         "created": state.created_t,
         "folder": str(study.root),
         "report": str(report) if report.is_file() else None,
     }
 
 
-def standing(study: StudyDir, state: StudyState) -> tuple[str, str]:
-    """Return where a study stands, and why.
+def current_round(status: StudyStatus, last: int) -> int:
+    """Return the number of the latest round that was planned; 0 for the floor.
 
-    One of complete, incomplete, running, paused and interrupted: the last two can be resumed.
+    Later rounds than the last of the budget are confirmations.
     """
-    if state.closed is not None:
-        ended, reason = closed_as(state)
-        return ended.value, reason
-    if live_driver(study.lock) is not None:
-        return "running", ""
-    if is_paused(state):
-        return "paused", ""
-    return "interrupted", "its driver has ended"
+    return max((r.number for r in status.rounds if r.phases and r.number <= last), default=0)
 
 
-def current_round(state: StudyState) -> int:
-    """Return the number of the latest round that was planned; 0 for the floor."""
-    return max((r.number for r in state.rounds.values() if r.trials), default=0)
-
-
-def trial_counts(state: StudyState) -> dict[str, int]:
-    """Return how many search trials stand where."""
-    search = list(state.of(Purpose.SEARCH))
-    phases = Counter(trial.phase for trial in search)
-    return {
-        **counts_of(state),
-        "running": phases[Phase.RUNNING] + phases[Phase.ENDED],
-        "queued": phases[Phase.PLANNED] + phases[Phase.SUBMITTED],
-        "fallback": sum(trial.plan.source == "fallback" for trial in search),
-    }
-
-
-def failures(trials: Iterable[TrialState]) -> dict[str, int]:
-    """Return the number of failed trials of every kind, most frequent first."""
-    kinds = Counter(trial.kind.value for trial in trials if trial.phase is Phase.FAILED)
-    return dict(kinds.most_common())
+def first_errors(study: StudyDir, state: StudyState) -> list[dict[str, str]]:
+    """Return, for every kind of failure, what its first trial said and where its log is."""
+    found: dict[str, dict[str, str]] = {}
+    for trial in state.trials.values():
+        for attempt in trial.attempts:
+            if attempt.outcome is Outcome.FAILED and attempt.kind.value not in found:
+                log = study.trial(trial.plan.trial).attempt(attempt.number).log
+                found[attempt.kind.value] = {
+                    "kind": attempt.kind.value,
+                    "trial": trial.plan.trial,
+                    "text": str(attempt.error.get("text", "")),
+                    "log": str(log),
+                }
+    return list(found.values())
 
 
 def pace(state: StudyState, now: float) -> dict[str, float | None]:
@@ -179,10 +173,12 @@ def _default(state: StudyState) -> dict[str, Any]:
     }
 
 
-def _best(study: StudyDir, state: StudyState, *, detail: bool) -> dict[str, Any] | None:
-    best = running_best(state)
-    if best is None:
+def _best(
+    study: StudyDir, state: StudyState, status: StudyStatus, *, detail: bool
+) -> dict[str, Any] | None:
+    if not status.best:
         return None
+    best = status.best[0]
     trial = state.trials[best.trial]
     return {
         "trial": best.trial,

@@ -81,6 +81,12 @@ def failures_text(failures: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in failures.items()) or "none"
 
 
+def error_text(error: Mapping[str, str]) -> str:
+    """Return what the first trial of a kind of failure said, and where its log is."""
+    first = error["text"].strip().split("\n")[0][:200]
+    return f"  {error['kind']}, first {error['trial']}: {first} (log: {show_path(error['log'])})"
+
+
 def results_table(summary: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return header and rows: every metric of the default, of the best trial and at chance.
 
@@ -96,7 +102,7 @@ def results_table(summary: Mapping[str, Any]) -> tuple[Sequence[str], list[Seque
     if default["seeds"]:
         columns.append((_seeds_title(default["seeds"]), [_over_seeds(default, n) for n in names]))
     if best is not None:
-        columns.append((f"best ({best['trial']})", [_of_best(best, name) for name in names]))
+        columns.append((f"best ({best['trial']})", [_of_best(best, n, metric) for n in names]))
     columns.append(("chance", [_value(chance.get(name)) for name in names]))
     return [title for title, _ in columns], list(zip(*(cells for _, cells in columns), strict=True))
 
@@ -112,9 +118,11 @@ def _over_seeds(default: Mapping[str, Any], name: str) -> str:
     return f"{text} ({default['low'][name]:.4f} to {default['high'][name]:.4f})"
 
 
-def _of_best(best: Mapping[str, Any], name: str) -> str:
-    interval = best["intervals"].get(name)
-    return _value(best["metrics"].get(name)) + (interval_text(*interval) if interval else "")
+def _of_best(best: Mapping[str, Any], name: str, metric: str) -> str:
+    low, high = best["intervals"].get(name) or (None, None)
+    if low is None and name == metric:
+        low, high = best["low"], best["high"]
+    return _value(best["metrics"].get(name)) + interval_text(low, high)
 
 
 def _value(value: float | None) -> str:
@@ -130,7 +138,7 @@ def changes_text(overrides: Mapping[str, Any]) -> str:
 def next_steps(summary: Mapping[str, Any], home: str) -> list[tuple[str, str]]:
     """Return useful commands with what each does, for this state of the study."""
     study = summary["study"]
-    if summary["state"] in ("interrupted", "paused"):
+    if summary["state"] in ("resumable", "paused"):
         return [(f"neurosweep study resume {study}{home}", "go on")]
     if summary["state"] == "running":
         return [(f"neurosweep study status {study}{home}", "look again")]

@@ -37,6 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start a demo study, or go on with an unfinished one."""
+    from neurosweep.cli import exits
     from neurosweep.cli.console import Console
     from neurosweep.cli.launch import RunOptions, create, drive, make_spec
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     console.line(f"starting a new demo in {home.root}")
     study = create(spec, home, console)
     code = drive(study, console, options)
-    if not args.json:
+    if code == exits.OK:
         console.lines(_next_steps(home_flag(home)))
     return code
 
@@ -70,11 +71,11 @@ def demo_study() -> dict[str, Any]:
 
 def _unfinished(home: Home, spec: dict[str, Any]) -> StudyDir | None:
     """Return the newest demo that can go on with the same budget and recipe."""
-    from neurosweep.cli.locate import list_studies, study_name
+    from neurosweep.cli.locate import studies_of, study_name
     from neurosweep.cli.summary import read_state
     from neurosweep.core.errors import LedgerError
 
-    for study in reversed(list_studies(home)):
+    for study in reversed(studies_of(home)):
         if study_name(study) != spec["name"]:
             continue
         try:

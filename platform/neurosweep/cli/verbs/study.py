@@ -13,6 +13,7 @@ from neurosweep.cli.options import (
     add_budget,
     add_home,
     add_json,
+    add_place,
     add_running,
     execution_changes,
     open_home,
@@ -47,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_control(_action(actions, "pause", _pause, "let running trials end, then stop; resumable"))
     report = _action(actions, "report", _report, "build the report and bring MLflow up to date")
     _add_study(report)
-    report.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
+    _add_no_mlflow(report)
     report.add_argument(
         "--export", type=Path, metavar="FILE", help="also write the canonical export as JSON"
     )
@@ -58,7 +59,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     _add_study(confirm)
     confirm.add_argument("--trial", metavar="TRIAL", help="configuration to confirm instead")
-    add_running(confirm)
+    confirm.add_argument("--reason", default="", help="why the test part is opened once more")
+    add_place(confirm)
+    _add_no_mlflow(confirm)
+    add_home(confirm)
+    add_json(confirm)
 
 
 def _action(
@@ -71,6 +76,10 @@ def _action(
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help=_WHICH)
+
+
+def _add_no_mlflow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def _find(args: argparse.Namespace) -> StudyDir:
     from neurosweep.cli.locate import find_study
 
-    text = str(args.study)
-    if args.home is None and (Path(text) / "ledger.jsonl").is_file():
-        return find_study(text, None)
-    return find_study(text, open_home(args.home, create=False))
+    return find_study(args.study, lambda: open_home(args.home, create=False))
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -165,6 +171,7 @@ def _confirm(args: argparse.Namespace) -> int:
     from neurosweep.cli.confirm import confirm
     from neurosweep.cli.launch import RunOptions
 
-    options = RunOptions.of(args)
     execution_changes(args)
-    return confirm(_find(args), Console(as_json=args.json), options, args.trial)
+    options = RunOptions(on=args.on, workers=args.workers, mlflow=not args.no_mlflow)
+    console = Console(as_json=args.json)
+    return confirm(_find(args), console, options, args.trial, args.reason)

@@ -46,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
     """
     import importlib.util
 
-    from neurosweep.cli.locate import list_studies
+    from neurosweep.cli.locate import studies_of
     from neurosweep.records.mlflow_ui import command, environment, mlflow_links
 
     home = open_home(args.home, create=False)
     console = Console(as_json=args.json)
     words = command(home, args.port)
-    links = {study.study_id: mlflow_links(study, args.port) for study in list_studies(home)}
+    links = {study.study_id: mlflow_links(study, args.port) for study in studies_of(home)}
     shown = {study: found for study, found in links.items() if found}
     for study, found in list(shown.items())[-5:]:
         console.line(f"{study}")

@@ -1,0 +1,68 @@
+"""The small studies behind run and sweep."""
+
+from pathlib import Path
+
+import pytest
+
+from neurosweep.cli.designs import fixed_design, grid_design
+from neurosweep.core.config import validate
+from neurosweep.core.errors import ConfigError
+from neurosweep.records.spec import StudySpec
+
+
+def test_a_run_trains_one_configuration_over_seeds() -> None:
+    data = fixed_design("speller", "pkg", ["training.epochs=5", "data.folds=2"], 3, None)
+    spec = validate(StudySpec, data, "run")
+    assert spec.name == "run-speller"
+    assert spec.entry == "pkg"
+    assert spec.agent.name == "default"
+    assert (spec.budget.rounds, spec.budget.trials_per_round, spec.reserve.floor) == (1, 3, 0)
+    assert spec.set == {"training.epochs": 5, "data.folds": 2}
+
+
+def test_a_sweep_trains_every_combination_once() -> None:
+    texts = ["training.epochs=5,10", "model.kind=a,b,c", "preprocessing.high_hz=1.5"]
+    spec = validate(StudySpec, grid_design("speller", "pkg", texts, "mine"), "sweep")
+    assert spec.name == "mine"
+    assert spec.budget.trials_per_round == 6
+    assert spec.agent.options == {
+        "values": {"training.epochs": [5, 10], "model.kind": ["a", "b", "c"]}
+    }
+    assert spec.search.exposed == ["training.epochs", "model.kind"]
+    assert spec.search.override["training.epochs"] == {"choices": [5, 10]}
+    assert spec.set == {"preprocessing.high_hz": 1.5}
+
+
+def test_a_recipe_file_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    data = fixed_design("mine.toml", "pkg", [], 1, None)
+    assert data["recipe"] == str(tmp_path / "mine.toml")
+    assert data["name"] == "run-mine"
+
+
+@pytest.mark.parametrize(
+    ("texts", "part"),
+    [
+        ([], "nothing to sweep"),
+        (["training.epochs"], "expected PATH=VALUE"),
+        (["training.epochs="], "expected PATH=VALUE"),
+        (["=3"], "expected PATH=VALUE"),
+        (["training.epochs=1,,2"], "expected PATH=VALUE"),
+        (["training.epochs=5,5"], "more than once"),
+        (["training.epochs=5", "training.epochs=6"], "given twice"),
+        (["data.folds=2,3"], "prepared once"),
+        (["data.folds=2"], "neurosweep run"),
+    ],
+)
+def test_a_wrong_sweep_says_what_is_wrong(texts: list[str], part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        grid_design("speller", "pkg", texts, None)
+    assert part in str(caught.value)
+
+
+def test_a_run_takes_one_value() -> None:
+    with pytest.raises(ConfigError, match=r"training.epochs: .*neurosweep sweep"):
+        fixed_design("speller", "pkg", ["training.epochs=1,2"], 1, None)

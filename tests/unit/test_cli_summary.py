@@ -1,0 +1,162 @@
+"""Figures of a study as JSON, and the words made of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _study_builder import StudyBuilder, build_study
+
+from neurosweep.cli.gates import figures
+from neurosweep.cli.locate import find_study
+from neurosweep.cli.summary import read_state, summarize
+from neurosweep.cli.wording import (
+    best_text,
+    duration,
+    error_text,
+    headline,
+    next_steps,
+    progress_line,
+    results_table,
+)
+from neurosweep.core.errors import StudyError
+from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.types import Purpose
+
+KEYS = (
+    "v study name recipe agent state reason driver round rounds trials objective floor default "
+    "best chance improvements failures errors pace core_hours seconds created folder report"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
+    built, _ = build_study(tmp_path_factory.mktemp("home"), rounds=2, per_round=10)
+    built.study_toml.write_text('name = "speller"\n', encoding="utf-8")
+    return built
+
+
+def of(study: StudyDir, **changes: Any) -> dict[str, Any]:
+    return summarize(study, read_state(study), now=2e9, detail=True) | changes
+
+
+def test_the_keys_that_programs_rely_on(study: StudyDir) -> None:
+    summary = of(study)
+    assert list(summary) == KEYS.split()
+    trials, best = summary["trials"], summary["best"]
+    assert " ".join(trials) == "planned done failed running queued fallback"
+    assert " ".join(best) == "trial value low high metrics intervals overrides"
+    assert list(summary["default"]) == ["seeds", "mean", "low", "high"]
+    assert list(summary["floor"]) == ["planned", "done", "failed"]
+    assert list(summary["pace"]) == ["trials_per_minute", "eta_s"]
+
+
+def test_the_figures_are_those_of_the_ledger(study: StudyDir) -> None:
+    summary, state = of(study), read_state(study)
+    trials = summary["trials"]
+    assert (trials["planned"], trials["done"] + trials["failed"]) == (20, 20)
+    assert summary["state"] == "complete"
+    values = [v for t in state.of(Purpose.SEARCH) if (v := state.value(t)) is not None]
+    assert summary["best"]["value"] == min(values) == figures(summary)["best"]
+    assert summary["improvements"][-1]["trial"] == summary["best"]["trial"]
+    seeds = [v for t in state.of(Purpose.FLOOR) if (v := state.value(t)) is not None]
+    assert summary["default"]["mean"]["val_cer"] == pytest.approx(sum(seeds) / len(seeds))
+    assert summary["default"]["low"]["val_cer"] == min(seeds)
+    assert summary["pace"]["eta_s"] == 0.0
+    assert summary["pace"]["trials_per_minute"] > 0
+
+
+def test_every_kind_of_failure_shows_its_first_error_and_log(study: StudyDir) -> None:
+    summary = of(study)
+    assert {error["kind"] for error in summary["errors"]} == set(summary["failures"])
+    for error in summary["errors"]:
+        assert error["log"].endswith(f"trials/{error['trial']}/attempts/1/log.txt")
+        assert error["trial"] in error_text(error)
+
+
+def test_a_study_without_driver_can_be_resumed(tmp_path: Path) -> None:
+    builder = StudyBuilder(Home(tmp_path), per_round=4)
+    builder.create()
+    summary = of(builder.dir)
+    assert summary["state"] == "resumable"
+    assert summary["best"] is None
+    assert summary["pace"] == {"trials_per_minute": None, "eta_s": None}
+    assert best_text(summary) == "-"
+    assert "floor 0 of 5" in progress_line(summary)
+    assert next_steps(summary, " --home x") == [
+        (f"neurosweep study resume {summary['study']} --home x", "go on")
+    ]
+
+
+def test_the_table_compares_default_best_and_chance(study: StudyDir) -> None:
+    summary = of(study)
+    header, rows = results_table(summary)
+    assert header[0] == "metric"
+    assert header[1] == "default, mean of 5 seeds (range)"
+    assert header[2] == f"best ({summary['best']['trial']})"
+    assert header[3] == "chance"
+    assert rows[0][0] == "val_cer (character error rate)"
+    assert rows[0][3] == "0.9615"
+    assert f"{summary['best']['value']:.4f} [" in rows[0][2]
+    assert all(len(row) == 4 for row in rows)
+
+
+def test_columns_with_nothing_in_them_are_left_out(study: StudyDir) -> None:
+    none = {"seeds": 0, "mean": {}, "low": {}, "high": {}}
+    assert len(results_table(of(study, default=none))[0]) == 3
+    assert len(results_table(of(study, best=None))[0]) == 3
+
+
+def test_the_best_of_seeds_of_one_configuration_is_not_called_a_result(study: StudyDir) -> None:
+    header, _ = results_table(of(study, agent="default"))
+    assert not any(title.startswith("best") for title in header)
+
+
+def test_one_line_says_where_a_study_stands(study: StudyDir) -> None:
+    summary = of(study)
+    assert headline(summary) == f"{study.study_id}: complete, 20 of 20 search trials ended"
+    stopped = of(study, state="incomplete", reason="cancelled on request")
+    assert "incomplete (cancelled on request)" in headline(stopped)
+    line = progress_line(summary)
+    assert line.startswith("round 2 of 2 | ")
+    assert best_text(summary) in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (61, "1 min 01 s"), (3599.7, "1 h 00 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_study_is_found_by_id_folder_file_and_name(study: StudyDir, tmp_path: Path) -> None:
+    home = Home(study.root.parent.parent)
+    mine = tmp_path / "mine.toml"
+    mine.write_text('name = "speller"\n', encoding="utf-8")
+    for text in (study.study_id, str(study.root), str(study.ledger), str(mine)):
+        assert find_study(text, lambda: home).root == study.root
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("speler-20260921-ab12", "did you mean 'speller-20260921-ab12'?"), ("zzz", "there are: spel")],
+)
+def test_an_unknown_study_lists_those_there_are(study: StudyDir, text: str, part: str) -> None:
+    home = Home(study.root.parent.parent)
+    with pytest.raises(StudyError) as caught:
+        find_study(text, lambda: home)
+    assert part in str(caught.value)
+    assert f"'{text}'" in str(caught.value)
+
+
+def test_a_file_that_was_never_started_says_how_to_start_it(
+    study: StudyDir, tmp_path: Path
+) -> None:
+    home = Home(study.root.parent.parent)
+    other = tmp_path / "other.toml"
+    other.write_text('name = "other"\n', encoding="utf-8")
+    with pytest.raises(StudyError, match=f"'other'.*neurosweep study start {other}"):
+        find_study(str(other), lambda: home)
+    other.write_text("name = ", encoding="utf-8")
+    with pytest.raises(StudyError, match="not valid TOML"):
+        find_study(str(other), lambda: home)
