@@ -23,6 +23,18 @@ Part = Literal["train", "val", "test", "pool"]
 
 
 @dataclass(frozen=True)
+class Location:
+    """Mark an option that says where files are: their content counts, not their place.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> class Config(StrictModel):
+    ...     path: Annotated[str, Location()]
+    """
+
+
+@dataclass(frozen=True)
 class Recording:
     """One recording of one subject.
 
@@ -189,7 +201,8 @@ class Dataset(Protocol):
     Attributes
     ----------
     Config
-        Options of the dataset, all with defaults but paths that only the user knows.
+        Options of the dataset, all with defaults but paths that only the user knows; these
+        are marked with `Location`.
     DEFAULT_FOLDS
         Contiguous folds unless the user names another number; 1 keeps the official split.
     """

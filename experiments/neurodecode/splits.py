@@ -101,6 +101,11 @@ def permute_labels(windows: Windows, seed: int) -> Windows:
         Windows with true labels.
     seed
         Seed of the permutation; 0 changes nothing.
+
+    Raises
+    ------
+    DataError
+        When items without codes have different numbers of windows.
     """
     if seed == 0:
         return windows
@@ -110,7 +115,12 @@ def permute_labels(windows: Windows, seed: int) -> Windows:
             groups[item.subject, item.recording, item.symbols].append(index)
     rng = np.random.default_rng(seed)
     items = list(windows.items)
-    for indices in groups.values():
+    for (subject, recording, symbols), indices in groups.items():
+        lengths = {len(windows.items[index].labels) for index in indices}
+        if not symbols and len(lengths) > 1:
+            msg = f"data.permute_labels: items of {subject}/{recording} have {min(lengths)} to"
+            msg += f" {max(lengths)} windows; labels can be permuted among items of equal length"
+            raise DataError(f"{msg} only")
         for target, source in zip(indices, rng.permutation(indices), strict=True):
             items[target] = _relabelled(windows.items[target], windows.items[int(source)])
     return replace(windows, items=tuple(items))
@@ -121,9 +131,6 @@ def _relabelled(item: Item, source: Item) -> Item:
     if item.codes_WS is not None:
         column = item.symbols.index(source.reference)
         labels = tuple(int(code) for code in item.codes_WS[:, column])
-    elif len(item.labels) != len(labels):
-        msg = f"{item.item}: has {len(item.labels)} windows, {source.item} has {len(labels)};"
-        raise DataError(f"{msg} labels can be permuted among items of equal length only")
     return replace(item, labels=labels, reference=source.reference, typed=source.typed)
 
 

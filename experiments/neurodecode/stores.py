@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from neurodecode import splits
-from neurodecode.contracts import Dataset, FloatArray, Item, Recording, Windows
+from neurodecode.contracts import Dataset, FloatArray, Item, Location, Recording, Windows
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.splits import Fold
 from neurosweep.core.config import StrictModel, validate
@@ -124,12 +124,20 @@ def _inputs(
     return {
         "format": _FORMAT,
         "dataset": dataset,
-        "config": config.model_dump(mode="json"),
+        "config": _without_places(config),
         "sources": [[path.name, sha256_file(path)] for path in module.sources(config)],
         "preprocessing": preprocessing.model_dump(mode="json"),
         "code": {str(path.relative_to(_PACKAGE)): sha256_file(path) for path in files},
         "packages": {name: metadata.version(name) for name in ("mne", "numpy", "scipy")},
     }
+
+
+def _without_places(config: StrictModel) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        if any(isinstance(mark, Location) for mark in field.metadata):
+            values[name] = bool(values[name])
+    return values
 
 
 def _prepare(

@@ -25,6 +25,7 @@ CUED = 0
 _MS_PER_SAMPLE = 5
 _HORIZON_S = 5.0
 _MIN_FLASHES = 10
+_LOST = 0.02
 _HEAD = re.compile(r"\bsts:(-?\d+)\s+t:(\w+) ts:-?\d+(.*)")
 _SHAPE = re.compile(r"v\[(\d+)x(\d+)\]:")
 _ROW = re.compile(r"\[([^\[\]]*?),?\]")
@@ -63,8 +64,12 @@ class Trial:
         return np.array([[state[o] for o in objects] for state in self.states], dtype=np.uint8)
 
     def cued_object(self) -> int | None:
-        """Return the one symbol whose code equals the cue's; None when that is not one."""
-        same = [o for o in self.objects if all(s[o] == s[CUED] for s in self.states)]
+        """Return the one symbol whose code is the cue's; None when that is not one.
+
+        A flash in fifty may differ: a message can be lost on the way from screen to log.
+        """
+        least = (1.0 - _LOST) * len(self.states)
+        same = [o for o in self.objects if sum(s[o] == s[CUED] for s in self.states) >= least]
         return same[0] if len(same) == 1 else None
 
 
@@ -215,12 +220,16 @@ def _sample_times(
     Packets arrive late by a varying delay, never early: the minimum of (arrival - 5 ms * n)
     is the offset of the sample clock. The minimum is over the next seconds only, not over the
     whole log, because samples get lost on the way: then the offset rises, and it rises at
-    that packet.
+    that packet. The last second has one offset, that a late last packet cannot raise.
     """
     delay = packet_ms - _MS_PER_SAMPLE * packet_ends
     horizon = int(_HORIZON_S * SFREQ_HZ)
     ends = np.searchsorted(packet_ends, packet_ends + horizon, side="right")
-    offset = np.array([delay[i:end].min() for i, end in enumerate(ends)], dtype=np.int64)
+    last_second = int(np.searchsorted(packet_ends, packet_ends[-1] - int(SFREQ_HZ)))
+    starts = np.minimum(np.arange(len(ends)), last_second)
+    offset = np.array(
+        [delay[start:end].min() for start, end in zip(starts, ends, strict=True)], dtype=np.int64
+    )
     sizes = np.diff(packet_ends, prepend=0)
     number = np.arange(1, packet_ends[-1] + 1)
     times: npt.NDArray[np.int64] = _MS_PER_SAMPLE * number + np.repeat(offset, sizes)

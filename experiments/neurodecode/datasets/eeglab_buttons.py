@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurodecode.contracts import Item, Recording, Unit, Windows
+from neurodecode.contracts import Item, Location, Recording, Unit, Windows
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
 from neurosweep.core.errors import DataError
@@ -35,7 +35,9 @@ _FIELDS = ("nbchan", "pnts", "trials", "srate", "data", "event", "chanlocs")
 class Config(StrictModel):
     """Options of the button presses."""
 
-    path: Annotated[str, Field(description=f"Folder that holds {_SET} and its .fdt, or the .set")]
+    path: Annotated[
+        str, Location(), Field(description=f"Folder that holds {_SET} and its .fdt, or the .set")
+    ]
     window_start_s: Annotated[
         float, Field(ge=-2.0, le=0.0, description="Start of a window before its press, seconds")
     ] = -0.3

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurodecode.contracts import Item, Recording, Unit, Windows
+from neurodecode.contracts import Item, Location, Recording, Unit, Windows
 from neurodecode.datasets import _montage
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
@@ -36,29 +36,11 @@ _UNIT: Unit = "V"
 _VOLT = 1e-6
 _MEMBER = "articulators.csv"
 _NAME = re.compile(r"(\d\d)_articulators\.zip")
-_CHANNELS = tuple(
-    ["F3", "FC5", "AF3", "F7", "T7", "P7", "O1", "O2", "P8", "T8", "F8", "AF4", "FC6", "F4"]
-)
-_HEADER = f"Time:256Hz,Epoch,{','.join(_CHANNELS)},Label,Stage,Flag"
-_LABELS = tuple(
-    [
-        "f",
-        "fleece",
-        "goose",
-        "k",
-        "m",
-        "n",
-        "ng",
-        "p",
-        "s",
-        "sh",
-        "t",
-        "thought",
-        "trap",
-        "v",
-        "z",
-        "zh",
-    ]
+_HEADER = "Time:256Hz,Epoch,F3,FC5,AF3,F7,T7,P7,O1,O2,P8,T8,F8,AF4,FC6,F4,Label,Stage,Flag"
+_CHANNELS = tuple(_HEADER.split(",")[2:-3])
+_LABELS = (
+    *("f", "fleece", "goose", "k", "m", "n", "ng", "p"),
+    *("s", "sh", "t", "thought", "trap", "v", "z", "zh"),
 )
 _SYMBOLS = tuple("abcdefghijklmnop")
 
@@ -66,7 +48,7 @@ _SYMBOLS = tuple("abcdefghijklmnop")
 class Config(StrictModel):
     """Options of the null control."""
 
-    path: Annotated[str, Field(description="Folder that holds NN_articulators.zip")]
+    path: Annotated[str, Location(), Field(description="Folder that holds NN_articulators.zip")]
     participants: Annotated[
         str, Field(description="Participants to read, for example '01,02'; empty for all")
     ] = ""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurodecode.contracts import Item, Part, Recording, Unit, Windows
+from neurodecode.contracts import Item, Location, Part, Recording, Unit, Windows
 from neurodecode.datasets import _montage
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
@@ -49,7 +49,9 @@ class Config(StrictModel):
     """Options of the typing EEG."""
 
     path: Annotated[
-        str, Field(description=f"Folder that holds {_REBUILT}, or {_ORIGINAL} and its labels")
+        str,
+        Location(),
+        Field(description=f"Folder that holds {_REBUILT}, or {_ORIGINAL} and its labels"),
     ]
     source: Annotated[
         Literal["rebuilt", "original"],
@@ -143,7 +145,7 @@ Labelled = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 def _read_rebuilt(path: Path) -> dict[str, Labelled]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("Xtr", "ytr", "Xte", "yte")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         msg = f"{path}: cannot be read ({error}); arrays Xtr, ytr, Xte and yte are expected"

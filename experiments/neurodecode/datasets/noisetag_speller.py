@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurodecode.contracts import CodeArray, Item, Part, Recording, Windows
+from neurodecode.contracts import CodeArray, Item, Location, Part, Recording, Windows
 from neurodecode.datasets import _noisetag_log
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
@@ -50,7 +50,9 @@ class Config(StrictModel):
         float, Field(gt=0.0, le=2.0, description="End of a window after its flash, seconds")
     ] = 0.3
     log: Annotated[
-        str, Field(description="Path of another cued log; empty for the recordings included here")
+        str,
+        Location(),
+        Field(description="Path of another cued log; empty for the recordings included here"),
     ] = ""
     rc5x5: Annotated[
         Literal["test", "split", "none"],
