@@ -49,10 +49,10 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
     torch.backends.cudnn.deterministic = True
     progress = Progress(ctx)
     for number, folder in enumerate(ctx.folds):
-        ctx.beat("load", fold=number)
+        ctx.beat(f"load fold {number}")
         fold = Fold.read(folder)
         model = progress.train(fold, config, number)
-        ctx.beat("predict", fold=number)
+        ctx.beat(f"predict fold {number}")
         for hypothesis in fold.predict(model, config, ctx.part):
             yield hypothesis.to_dict()
 
@@ -111,8 +111,9 @@ class Progress:
         self.epochs = 0
 
     def train(self, fold: Fold, config: RecipeConfig, number: int) -> nn.Module:
-        """Return a model trained on a fold; the seed alone decides weights and order."""
-        torch.manual_seed(self.ctx.seed)
+        """Return a model trained on a fold; seed and fold alone decide weights and order."""
+        seed = fold_seed(self.ctx.seed, number)
+        torch.manual_seed(seed)
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
         model: nn.Module = family.build(config.model, fold.facts)
         model.to(pick_device(config.training.device))
@@ -128,8 +129,14 @@ class Progress:
             fold.dev,
             config.training,
             sfreq_hz=fold.facts.sfreq_hz,
-            seed=self.ctx.seed,
+            seed=seed,
             log=log,
             should_stop=self.ctx.should_stop,
         )
         return model
+
+
+def fold_seed(seed: int, number: int) -> int:
+    """Return the seed of a fold, so that the luck of a draw averages out over folds."""
+    words = np.random.SeedSequence([seed, number]).generate_state(1)
+    return int(words[0])
