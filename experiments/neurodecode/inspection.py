@@ -8,7 +8,8 @@ from typing import Any
 from neurodecode import splits
 from neurodecode.checks import check_recording
 from neurodecode.contracts import Dataset, Recording
-from neurodecode.stores import chance, check_windows, load_dataset
+from neurodecode.store_summary import chance, check_windows
+from neurodecode.stores import load_dataset
 from neurosweep.core.config import StrictModel, validate
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodecode.contracts import Item, Windows
 from neurosweep.core.errors import DataError
@@ -176,8 +177,8 @@ def _purged(
     train: Sequence[Item], dev: Sequence[Item], val: Sequence[Item], windows: Windows
 ) -> Fold:
     """Drop dev items that touch val, and train items that touch dev or val."""
-    dev_left = [item for item in dev if not _touches(item, val, windows)]
-    train_left = [item for item in train if not _touches(item, [*dev_left, *val], windows)]
+    dev_left = _apart(dev, val, windows)
+    train_left = _apart(train, [*dev_left, *val], windows)
     if not train_left or not dev_left:
         msg = f"of {len(train) + len(dev)} items, {len(train_left)} are left for training and"
         msg += f" {len(dev_left)} for early stopping, once those that touch held-out ones are"
@@ -185,19 +186,28 @@ def _purged(
     return Fold(tuple(train_left), tuple(dev_left), tuple(val))
 
 
-def _span(item: Item, windows: Windows) -> tuple[float, float]:
-    start, stop = windows.window_s
-    return item.onsets_s[0] + start, item.onsets_s[-1] + stop
-
-
-def _touches(item: Item, held_out: Sequence[Item], windows: Windows) -> bool:
-    """Return whether an item of a continuous recording lies on or beside a held-out one."""
+def _apart(items: Sequence[Item], held_out: Sequence[Item], windows: Windows) -> list[Item]:
+    """Return the items of continuous recordings that do not lie on or beside held-out ones."""
     if windows.epoched:
-        return False
-    start, stop = _span(item, windows)
-    for other in held_out:
-        other_start, other_stop = _span(other, windows)
-        same = (item.subject, item.recording) == (other.subject, other.recording)
-        if same and start < other_stop + _PURGE_S and other_start - _PURGE_S < stop:
-            return True
-    return False
+        return list(items)
+    spans_of = {
+        (of_recording[0].subject, of_recording[0].recording): _spans(of_recording, windows)
+        for of_recording in _by_recording(held_out)
+    }
+    left: list[Item] = []
+    for of_recording in _by_recording(items):
+        spans = spans_of.get((of_recording[0].subject, of_recording[0].recording))
+        if spans is None:
+            left += of_recording
+            continue
+        own = _spans(of_recording, windows)
+        before = own[:, None, 1] <= spans[None, :, 0] - _PURGE_S
+        after = own[:, None, 0] >= spans[None, :, 1] + _PURGE_S
+        free: list[bool] = (before | after).all(axis=1).tolist()
+        left += [item for item, keep in zip(of_recording, free, strict=True) if keep]
+    return left
+
+
+def _spans(items: Sequence[Item], windows: Windows) -> npt.NDArray[np.float64]:
+    start, stop = windows.window_s
+    return np.array([(item.onsets_s[0] + start, item.onsets_s[-1] + stop) for item in items])

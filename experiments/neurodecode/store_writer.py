@@ -5,21 +5,91 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neurodecode.contracts import FloatArray, Item
+from neurodecode import splits
+from neurodecode.contracts import FloatArray, Item, Windows
 from neurodecode.splits import Fold
 from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json
+from neurosweep.core.layout import Home
 from neurosweep.evaluation.classification import CLASS_ALPHABET
 
 SECRET_FOLDER = 0o700
 SECRET_FILE = 0o600
 
 Cut = Callable[[Sequence[Item]], FloatArray]
+
+
+def write_store(
+    home: Home,
+    result: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    split: tuple[Windows, Sequence[Fold]],
+    cut: Cut,
+) -> None:
+    """Write a store and its references; both get their names when they are complete.
+
+    Parameters
+    ----------
+    home
+        Where they lie.
+    result
+        What `neurodecode.store_summary.summarise` returned; written as ``prepared.json``.
+    meta
+        Written as ``meta.json``.
+    split
+        All windows, and their folds.
+    cut
+        Items to their windows (W, C, T).
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the home cannot be written; nothing is left behind.
+    """
+    store, secret = home.store(str(result["data_fp"])), home.secret(str(result["data_fp"]))
+    token = f".{store.name}.{secrets.token_hex(4)}.tmp"
+    new_store, new_secret = store.with_name(token), secret.with_name(token)
+    try:
+        new_store.mkdir(parents=True)
+        new_secret.mkdir(parents=True, mode=SECRET_FOLDER)
+        _write_public(new_store, [Path(place).name for place in result["stores"]], split[1], cut)
+        atomic_write_json(new_store / "meta.json", meta)
+        atomic_write_json(new_store / "prepared.json", result)
+        _write_secret(new_secret, meta, split, cut)
+        if (store / "prepared.json").is_file() and secret.is_dir():
+            return
+        for temporary, folder in ((new_secret, secret), (new_store, store)):
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+    finally:
+        for temporary in (new_store, new_secret):
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_public(folder: Path, names: Sequence[str], folds: Sequence[Fold], cut: Cut) -> None:
+    for name, fold in zip(names, folds, strict=True):
+        write_fold(folder / name if len(folds) > 1 else folder, fold, cut)
+
+
+def _write_secret(
+    folder: Path, meta: Mapping[str, Any], split: tuple[Windows, Sequence[Fold]], cut: Cut
+) -> None:
+    windows, folds = split
+    write_references(folder / "val_refs.jsonl", [item for fold in folds for item in fold.val])
+    if test := splits.test_items(windows):
+        write_references(folder / "test_refs.jsonl", test)
+        final = splits.full_training(windows) if len(folds) > 1 else folds[0]
+        write_fold(folder / "test", Fold(final.train, final.dev, ()), cut)
+        write_part(folder / "test" / "test", test, cut, labelled=False)
+        atomic_write_json(folder / "test" / "meta.json", meta)
+    make_private(folder)
 
 
 def write_fold(folder: Path, fold: Fold, cut: Cut) -> None:

@@ -3,33 +3,25 @@
 ``store/<data_fp>/`` holds ``meta.json`` and the parts ``train``, ``dev`` and ``val`` (with more
 than one fold: ``fold00``, ``fold01``, ... with these parts each). Val has inputs only.
 ``secret/<data_fp>/`` holds ``val_refs.jsonl``, ``test_refs.jsonl`` and ``test/``, the store of a
-confirmation: train and dev of the final model, and test inputs.
+confirmation: train and dev of the final model, and test inputs. ``secret/preprocessed/`` caches
+whole recordings, test inputs among them.
 """
 
 from __future__ import annotations
 
 import errno
-import secrets
-import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from neurodecode import splits
-from neurodecode.contracts import Dataset, FloatArray, Item, Location, Recording, Windows
+from neurodecode.contracts import Dataset, FloatArray, Item, Location
 from neurodecode.preprocessing.config import PreprocessingConfig
-from neurodecode.splits import Fold
+from neurodecode.store_summary import check_windows, store_meta, summarise
 from neurosweep.core.config import StrictModel, validate
 from neurosweep.core.errors import DataError
-from neurosweep.core.files import (
-    atomic_write_json,
-    canonical_json,
-    read_json,
-    sha256_bytes,
-    sha256_file,
-)
+from neurosweep.core.files import read_json, sha256_file
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home
 from neurosweep.core.plugins import load_plugin
@@ -40,7 +32,10 @@ MAX_FOLDS = 100
 _FORMAT = 1
 _NEEDS = ("Config", "DEFAULT_FOLDS", "sources", "read", "windows")
 _PACKAGE = Path(__file__).parent
-_CODE = ("contracts.py", "checks.py", "splits.py", "stores.py", "store_writer.py", "events.py")
+_CODE = (
+    *("contracts.py", "events.py", "checks.py", "splits.py"),
+    *("stores.py", "store_summary.py", "store_writer.py"),
+)
 
 
 def load_dataset(name: str) -> Dataset:
@@ -151,6 +146,7 @@ def _prepare(
     from neurodecode.checks import check_recording
     from neurodecode.preprocessing.cache import prepare_recordings
     from neurodecode.preprocessing.cutting import cut_windows
+    from neurodecode.store_writer import SECRET_FOLDER, write_store
 
     num_folds, seed = how
     recordings = module.read(config)
@@ -160,166 +156,18 @@ def _prepare(
     check_windows(windows)
     windows = splits.permute_labels(windows, seed)
     folds = splits.make_folds(windows, num_folds)
-    cache = home.cache_dir / "preprocessed" / fingerprint(inputs)
+    cache = home.secret("preprocessed") / fingerprint(inputs)
+    (home.root / "secret").mkdir(parents=True, exist_ok=True, mode=SECRET_FOLDER)
+    (home.root / "secret").chmod(SECRET_FOLDER)
     prepared = prepare_recordings(recordings, preprocessing, cache)
 
     def cut(items: Sequence[Item]) -> FloatArray:
         return cut_windows(prepared, items, windows.window_s)
 
     data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": seed})
-    result = _result(data_fp, recordings, windows, folds, how)
+    result = summarise(data_fp, recordings, windows, folds, how)
     result["warnings"] += [text for one in prepared.values() for text in one.warnings]
     sfreq_hz = next(iter(prepared.values())).sfreq_hz
-    meta = _meta(recordings[0], windows, result) | {"sfreq_hz": sfreq_hz}
-    _write(home, result, meta, (windows, folds), cut)
+    meta = store_meta(recordings[0], windows, result) | {"sfreq_hz": sfreq_hz}
+    write_store(home, result, meta, (windows, folds), cut)
     return result
-
-
-def check_windows(windows: Windows) -> None:
-    """Refuse windows that cannot be trained on or scored.
-
-    Raises
-    ------
-    DataError
-        When there is no item, an item's name is used twice, or its parts do not match.
-    """
-    if not windows.items:
-        raise DataError("the dataset has no item to decode; check its options and its events")
-    names = Counter(item.item for item in windows.items)
-    double = [name for name, count in names.items() if count > 1]
-    problems = [f"{name}: is the name of {names[name]} items" for name in double]
-    for item in windows.items:
-        size = len(item.labels)
-        if item.item.count("/") != 2 or not size or len(item.onsets_s) != size:
-            problems.append(f"{item.item}: has {size} labels and {len(item.onsets_s)} onsets")
-        elif item.codes_WS is not None and item.codes_WS.shape != (size, len(item.symbols)):
-            problems.append(f"{item.item}: codes have shape {item.codes_WS.shape}")
-        elif not 0 <= min(item.labels) <= max(item.labels) < len(windows.classes):
-            problems.append(f"{item.item}: a label is outside {len(windows.classes)} classes")
-    if problems:
-        raise DataError("items of the dataset are wrong:\n  " + "\n  ".join(problems[:10]))
-
-
-def _result(
-    data_fp: str,
-    recordings: Sequence[Recording],
-    windows: Windows,
-    folds: Sequence[Fold],
-    how: tuple[int, int],
-) -> dict[str, Any]:
-    num_folds, seed = how
-    root = f"store/{data_fp}"
-    stores = [f"{root}/fold{k:02d}" for k in range(len(folds))] if len(folds) > 1 else [root]
-    test = splits.test_items(windows)
-    parts = {
-        "train": [item for fold in folds for item in fold.train],
-        "dev": [item for fold in folds for item in fold.dev],
-        "val": [item for fold in folds for item in fold.val],
-        "test": list(test),
-    }
-    warnings = []
-    if unused := splits.unused_items(windows, num_folds):
-        warnings.append(f"{unused} items of the official validation part are not used by the folds")
-    if seed:
-        warnings.append(f"labels are permuted (seed {seed}): only chance can be reached")
-    return {
-        "v": 1,
-        "data_fp": data_fp,
-        "stores": stores,
-        "secret": f"secret/{data_fp}",
-        "final": f"secret/{data_fp}/test" if test else None,
-        "items_sha": sha256_bytes(canonical_json(sorted(i.item for i in parts["val"])).encode()),
-        "parts": {
-            name: {"items": len(items), "windows": sum(len(i.labels) for i in items)}
-            for name, items in parts.items()
-        },
-        "chance": chance(windows, [*folds[0].train, *folds[0].dev]),
-        "split": splits.describe(windows, num_folds),
-        "subjects": sorted({item.subject for item in windows.items}),
-        "warnings": warnings,
-        "recordings": {r.name: _public_meta(r) for r in recordings},
-    }
-
-
-def _public_meta(recording: Recording) -> dict[str, Any]:
-    plain = {k: v for k, v in recording.meta.items() if isinstance(v, bool | int | float | str)}
-    return {
-        "channels": len(recording.channels),
-        "sfreq_hz": recording.sfreq_hz,
-        "seconds": round(recording.duration_s, 3),
-        "sha256": dict(recording.source_sha256),
-        **plain,
-    }
-
-
-def chance(windows: Windows, train: Sequence[Item]) -> dict[str, float]:
-    """Return what a guess scores: always the commonest training text; any window class.
-
-    The window error is balanced over the classes, so every constant or blind guess scores
-    1 - 1 / classes.
-    """
-    labels = {label for item in train for label in item.labels}
-    texts = Counter(item.reference for item in train)
-    accuracy = windows.chance_acc
-    if accuracy is None:
-        accuracy = max(texts.values()) / texts.total()
-    return {
-        "val_acc": accuracy,
-        "val_cer": 1.0 - accuracy,
-        "val_window_err": 1.0 - 1.0 / len(labels),
-    }
-
-
-def _meta(recording: Recording, windows: Windows, result: Mapping[str, Any]) -> dict[str, Any]:
-    places = [recording.positions.get(name) for name in recording.channels]
-    return {
-        "v": 1,
-        "data_fp": result["data_fp"],
-        "kind": "windows",
-        "channels": list(recording.channels),
-        "positions": [list(p) if p else None for p in places] if any(places) else None,
-        "window_s": list(windows.window_s),
-        "classes": list(windows.classes),
-        "symbols": list(windows.symbols),
-        "folds": len(result["stores"]),
-        **{name: result[name] for name in ("split", "chance", "subjects")},
-    }
-
-
-def _write(
-    home: Home,
-    result: Mapping[str, Any],
-    meta: Mapping[str, Any],
-    split: tuple[Windows, Sequence[Fold]],
-    cut: Any,
-) -> None:
-    from neurodecode import store_writer as writer
-
-    windows, folds = split
-    store, secret = (home.root / p for p in (f"store/{meta['data_fp']}", result["secret"]))
-    token = f".{meta['data_fp']}.{secrets.token_hex(4)}.tmp"
-    new_store, new_secret = store.with_name(token), secret.with_name(token)
-    try:
-        new_store.mkdir(parents=True)
-        new_secret.mkdir(parents=True, mode=writer.SECRET_FOLDER)
-        new_secret.parent.chmod(writer.SECRET_FOLDER)
-        for place, fold in zip(result["stores"], folds, strict=True):
-            writer.write_fold(home.root / place.replace(str(store.name), token), fold, cut)
-        atomic_write_json(new_store / "meta.json", meta)
-        atomic_write_json(new_store / "prepared.json", result)
-        val = [item for fold in folds for item in fold.val]
-        writer.write_references(new_secret / "val_refs.jsonl", val)
-        if test := splits.test_items(windows):
-            writer.write_references(new_secret / "test_refs.jsonl", test)
-            final = splits.full_training(windows) if len(folds) > 1 else folds[0]
-            writer.write_fold(new_secret / "test", Fold(final.train, final.dev, ()), cut)
-            writer.write_part(new_secret / "test" / "test", test, cut, labelled=False)
-            atomic_write_json(new_secret / "test" / "meta.json", meta)
-        writer.make_private(new_secret)
-        for temporary, folder in ((new_secret, secret), (new_store, store)):
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-    except BaseException:
-        for temporary in (new_store, new_secret):
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise

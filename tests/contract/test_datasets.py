@@ -11,7 +11,8 @@ from _dataset_maker import write_eeglab, write_feis, write_typing
 
 from neurodecode.checks import check_recording
 from neurodecode.preprocessing.config import PreprocessingConfig
-from neurodecode.stores import DATASETS, check_windows, load_dataset, prepare_store
+from neurodecode.store_summary import check_windows
+from neurodecode.stores import DATASETS, load_dataset, prepare_store
 from neurosweep.core.config import StrictModel, validate
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.layout import Home

@@ -16,6 +16,7 @@ from neurodecode import splits, stores
 from neurodecode.contracts import Item
 from neurodecode.datasets import noisetag_speller
 from neurodecode.preprocessing.config import PreprocessingConfig
+from neurodecode.store_summary import check_windows
 from neurosweep.core.errors import ConfigError, DataError, PluginError
 from neurosweep.core.layout import Home
 from neurosweep.evaluation.references import read_references
@@ -219,10 +220,10 @@ def test_folds_share_the_preprocessed_cache_and_cover_val_once(typing):
     references = read_references(home / result["secret"] / "val_refs.jsonl")
     assert sorted(val) == sorted(references)
     assert len(set(val)) == 40
-    cached = set((home / "cache" / "preprocessed").iterdir())
+    cached = set((home / "secret" / "preprocessed").iterdir())
     again = prepare(home, "finger_typing", options, TYPING, folds=2)
     assert again["data_fp"] != result["data_fp"]
-    assert set((home / "cache" / "preprocessed").iterdir()) == cached
+    assert set((home / "secret" / "preprocessed").iterdir()) == cached
 
 
 def test_final_model_of_a_cross_validation_trains_on_every_pool_item(typing):
@@ -253,9 +254,11 @@ def test_chance_is_that_of_the_commonest_training_label(typing, speller):
     dev = read_part(home / result["stores"][0] / "dev")
     share = np.bincount(np.concatenate([train[1], dev[1]])).max() / (len(train[0]) + len(dev[0]))
     assert result["chance"]["val_acc"] == pytest.approx(share)
-    assert result["chance"]["val_window_err"] == pytest.approx(1 - share)
+    assert result["chance"]["val_window_err"] == pytest.approx(1 / 2)
+    assert speller[1]["chance"]["val_window_err"] == pytest.approx(3 / 4)
     assert speller[1]["chance"]["val_acc"] == pytest.approx(0.04)
     assert speller[1]["chance"]["val_cer"] == pytest.approx(0.96)
+    assert speller[1]["chance"]["val_window_err"] == pytest.approx(0.75)
 
 
 def test_interrupted_preparation_leaves_nothing_and_can_be_repeated(typing, tmp_path, monkeypatch):
@@ -269,7 +272,7 @@ def test_interrupted_preparation_leaves_nothing_and_can_be_repeated(typing, tmp_
         with pytest.raises(DataError, match=r"the disk is full.*free space"):
             prepare(*arguments)
     assert not list((tmp_path / "store").iterdir())
-    assert not list((tmp_path / "secret").iterdir())
+    assert [path.name for path in (tmp_path / "secret").iterdir()] == ["preprocessed"]
     result = prepare(*arguments)
     shutil.rmtree(tmp_path / result["secret"])
     assert prepare(*arguments) == result
@@ -306,9 +309,9 @@ def test_items_that_do_not_fit_are_refused(change, message):
     item = Item("s01/r/t0", "pool", (0.0,), (1,), "a", "a")
     windows = replace(make_windows(["pool"]), classes=("a", "b", "c", "d"))
     with pytest.raises(DataError, match=message):
-        stores.check_windows(replace(windows, items=(replace(item, **change),)))
+        check_windows(replace(windows, items=(replace(item, **change),)))
     with pytest.raises(DataError, match="is the name of 2 items"):
-        stores.check_windows(replace(windows, items=(item, item)))
+        check_windows(replace(windows, items=(item, item)))
     with pytest.raises(DataError, match="has no item"):
-        stores.check_windows(replace(windows, items=()))
+        check_windows(replace(windows, items=()))
     assert splits.test_items(windows) == ()

@@ -22,7 +22,7 @@ class PreprocessingConfig(StrictModel):
     highpass_hz: Annotated[float, Field(ge=0.0, le=100.0, description="High-pass, hertz")] = 0.5
     lowpass_hz: Annotated[float, Field(ge=0.0, le=1000.0, description="Low-pass, hertz")] = 40.0
     resample_hz: Annotated[
-        float, Field(ge=0.0, le=5000.0, description="New sampling rate, hertz")
+        float, Field(ge=0.0, le=5000.0, description="New sampling rate, hertz; never raised")
     ] = 100.0
     baseline_s: Annotated[
         float,

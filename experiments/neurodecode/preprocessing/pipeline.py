@@ -20,6 +20,7 @@ from neurosweep.core.errors import DataError
 _MIN_FIR_S = 10.0
 _IQR_OF_NORMAL = 1.349
 _IIR_ORDER = 4
+_CHANNELS_AT_ONCE = 32
 _MIN_PERIODS = 1.0
 
 Samples = npt.NDArray[np.float64]
@@ -53,7 +54,8 @@ class Prepared:
 def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
     """Filter, resample and scale a recording.
 
-    Statistics are per channel over the whole recording; they use no label.
+    Statistics are per channel over the whole recording; they use no label. Channels are
+    processed in groups, so that a long recording of hundreds of channels fits in memory.
 
     Raises
     ------
@@ -61,27 +63,39 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
         When a band is empty or above half the sampling rate.
     """
     _check_band(recording, config)
-    data = recording.data_CT.astype(np.float64)
-    if config.reference == "average":
-        data = _average_reference(recording, data)
-    warnings: list[str] = []
-    blocks = _blocks(recording, data)
     sfreq = _new_rate(recording, config)
-    blocks = [_filter(block, recording, config, warnings) for block in blocks]
-    blocks = [_resample(block, recording.sfreq_hz, sfreq) for block in blocks]
-    if config.baseline_s > 0:
-        head = max(1, round(config.baseline_s * sfreq))
-        blocks = [block - block[..., :head].mean(axis=-1, keepdims=True) for block in blocks]
-    scaled = _scale(_join(blocks), config)
-    lengths = [block.shape[-1] for block in blocks for _ in range(len(block))]
+    warnings: list[str] = []
+    mean_T = _reference(recording) if config.reference == "average" else None
+    scaled: list[FloatArray] = []
+    lengths: list[int] = []
+    for first in range(0, len(recording.channels), _CHANNELS_AT_ONCE):
+        rows = slice(first, first + _CHANNELS_AT_ONCE)
+        data = recording.data_CT[rows].astype(np.float64)
+        if mean_T is not None:
+            data[_eeg_rows(recording)[rows]] -= mean_T
+        blocks = [_process(b, recording, config, warnings) for b in _blocks(recording, data)]
+        lengths = [block.shape[-1] for block in blocks for _ in range(len(block))]
+        scaled.append(_scale(_join(blocks), config))
     edges = np.concatenate([[0], np.cumsum(lengths)])
     return Prepared(
-        data_CT=scaled,
+        data_CT=np.concatenate(scaled),
         sfreq_hz=sfreq,
         segments=tuple((int(a), int(b)) for a, b in pairwise(edges)),
         segment_onsets_s=tuple(start / recording.sfreq_hz for start, _ in recording.segments),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _process(
+    block: Samples, recording: Recording, config: PreprocessingConfig, warnings: list[str]
+) -> Samples:
+    sfreq = _new_rate(recording, config)
+    block = _filter(block, recording, config, warnings)
+    block = _resample(block, recording.sfreq_hz, sfreq)
+    if config.baseline_s > 0:
+        head = max(1, round(config.baseline_s * sfreq))
+        block = block - block[..., :head].mean(axis=-1, keepdims=True)
+    return block
 
 
 def _check_band(recording: Recording, config: PreprocessingConfig) -> None:
@@ -105,11 +119,16 @@ def _check_band(recording: Recording, config: PreprocessingConfig) -> None:
         raise DataError(f"{where}: " + "; ".join(problems))
 
 
-def _average_reference(recording: Recording, data: Samples) -> Samples:
-    eeg = [i for i, unit in enumerate(recording.units) if unit in ("V", "a.u.")]
-    if len(eeg) > 1:
-        data[eeg] -= data[eeg].mean(axis=0)
-    return data
+def _eeg_rows(recording: Recording) -> npt.NDArray[np.bool_]:
+    return np.array([unit in ("V", "a.u.") for unit in recording.units])
+
+
+def _reference(recording: Recording) -> Samples | None:
+    rows = _eeg_rows(recording)
+    if rows.sum() < 2:
+        return None
+    mean_T: Samples = recording.data_CT[rows].mean(axis=0, dtype=np.float64)
+    return mean_T
 
 
 def _blocks(recording: Recording, data: Samples) -> list[Samples]:
