@@ -53,9 +53,9 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def redact(text: str) -> str:
-    """Return text without user names and passwords of the URIs in it."""
-    return _SECRET.sub("***@", text)
+def redact(text: str, mark: str = "***@") -> str:
+    """Return text with a mark for user names and passwords of the URIs in it."""
+    return _SECRET.sub(mark, text)
 
 
 def opened_before_deletion(uri: str) -> bool:

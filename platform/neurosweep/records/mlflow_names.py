@@ -69,7 +69,12 @@ def show_value(value: Value | None) -> str:
 
 
 def run_name(trial: str, overrides: Mapping[str, Value]) -> str:
-    """Return the name of a trial's run, for example ``r03t017 lr=3.2e-04 wd=0.01``."""
+    """Return the name of a trial's run, for example ``r03t017 lr=3.2e-04 wd=0.01``.
+
+    Parameters whose short name is well known come first, since long names are cut.
+    """
     names = short_names(overrides)
-    parts = [trial, *(f"{names[path]}={show_value(v)}" for path, v in overrides.items())]
+    known = list(_SHORT.values())
+    order = sorted(names, key=lambda p: known.index(names[p]) if names[p] in known else len(known))
+    parts = [trial, *(f"{names[path]}={show_value(overrides[path])}" for path in order)]
     return clean_text(" ".join(parts), _MAX_NAME)

@@ -94,7 +94,7 @@ def write_links(
     sign = 1.0 if state.minimize else -1.0
     scored.sort(key=lambda trial: (sign * (state.value(trial) or 0.0), trial.plan.trial))
     best = [run_ids[t.plan.trial] for t in scored[:_NUM_COMPARED] if t.plan.trial in run_ids]
-    data = {"v": 1, "uri": redact(uri), "experiment_id": experiment_id, "best": best}
+    data = {"v": 1, "uri": redact(uri, ""), "experiment_id": experiment_id, "best": best}
     text = json.dumps(data, indent=1) + "\n"
     path = study_dir.mirror_json
     if not path.exists() or path.read_text(encoding="utf-8") != text:

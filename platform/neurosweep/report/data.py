@@ -66,7 +66,7 @@ class Improvement:
         if idea:
             return idea
         more = len(self.changes) - _MAX_CHANGES
-        text = ", ".join(self.changes[:_MAX_CHANGES])
+        text = ", ".join(self.changes[:_MAX_CHANGES]) or "same settings"
         return f"{text} +{more}" if more > 0 else text
 
 

@@ -112,7 +112,7 @@ def _meta(data: ReportData) -> list[str]:
     items = [
         f"agent {agent}",
         f"recipe {clean_text(str(spec.get('recipe', '')), 60)}",
-        f"{len(data.rounds)} rounds",
+        f"{len(data.rounds)} round{'s' * (len(data.rounds) != 1)}",
         f"created {day}",
         f"objective {data.metric} ({'lower' if data.state.minimize else 'higher'} is better)",
     ]

@@ -100,7 +100,8 @@ class RunningBest:
         return value_limits(values or extra, data.state.minimize, data.chance, extra)
 
     def _placed(self) -> list[Label]:
-        chosen = _most_telling(self._steps, self._shape.num_labels, self._data.state.minimize)
+        visible = [s for s in self._steps if self._low <= s.value <= self._high]
+        chosen = _most_telling(visible, self._shape.num_labels)
         width_pt = self._shape.width * 72 * (0.82 if self._shape.gutter else 0.9)
         scale = width_pt / (self._right - self._left)
         texts = [
@@ -252,7 +253,7 @@ class RunningBest:
         if not self._steps:
             return
         xs = [float(step.position) for step in self._steps]
-        ys = [step.value for step in self._steps]
+        ys = [min(self._high, max(self._low, step.value)) for step in self._steps]
         axes.step(
             [*xs, float(len(self._trials))],
             [*ys, ys[-1]],
@@ -302,14 +303,17 @@ class RunningBest:
         return f"{trial.plan.trial}: failed, {trial.kind.value}"
 
 
-def _most_telling(steps: Sequence[Improvement], count: int, minimize: bool) -> list[Improvement]:
-    """Return the last improvement, the first, and those with the greatest gains."""
+def _most_telling(steps: Sequence[Improvement], count: int) -> list[Improvement]:
+    """Return the first, the last, and those that closed most of the gap still open to the last."""
     if len(steps) <= count:
         return list(steps)
-    sign = 1.0 if minimize else -1.0
-    gains = {after.number: sign * (before.value - after.value) for before, after in pairwise(steps)}
+    final = steps[-1].value
+    closed = {
+        after.number: (before.value - after.value) / (before.value - final)
+        for before, after in pairwise(steps[:-1])
+    }
     kept = {steps[0].number, steps[-1].number}
-    for number in sorted(gains, key=lambda n: -gains[n]):
+    for number in sorted(closed, key=lambda n: -closed[n]):
         if len(kept) < count:
             kept.add(number)
     return [step for step in steps if step.number in kept]

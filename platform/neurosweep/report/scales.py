@@ -46,7 +46,7 @@ def value_limits(
     span = (high - low) or max(abs(high), 1.0) * 0.1
     if chance is not None and low - 0.35 * span <= chance <= high + 0.35 * span:
         low, high = min(low, chance), max(high, chance)
-        span = high - low
+        span = max(span, high - low)
     return low - 0.04 * span, high + 0.06 * span
 
 

@@ -135,6 +135,7 @@ def write_files(figure: Figure, folder: Path, name: str) -> None:
     with io.BytesIO() as png:
         figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
         atomic_write_bytes(folder / f"{name}.png", png.getvalue())
+    figure.set_layout_engine("none")
     atomic_write_bytes(folder / f"{name}.svg", svg_text(figure).encode("utf-8"))
 
 

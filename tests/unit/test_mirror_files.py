@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosweep.records.mlflow_files import (
+    curve_points,
+    kept,
+    log_tail,
+    predictions_table,
+)
+
+
+def write_lines(path: Path, lines: list[object]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@given(st.integers(min_value=64, max_value=20_000))
+def test_long_curves_are_thinned_to_a_bounded_number_per_doubling(length: int) -> None:
+    kept_here = sum(kept(index) for index in range(length // 2, length))
+    assert kept_here <= 65
+
+
+def test_the_start_of_a_curve_is_kept_whole() -> None:
+    assert all(kept(index) for index in range(64))
+    assert [index for index in range(126, 140) if kept(index)] == [126, 128, 132, 136]
+
+
+def test_a_growing_curve_only_ever_gains_points(tmp_path: Path) -> None:
+    lines: list[object] = [{"step": i, "t": 1.0 + i, "loss": 1 / (i + 1)} for i in range(900)]
+    final = curve_points(write_lines(tmp_path / "all.jsonl", lines), 0, final=True)
+    seen: list[object] = []
+    for length in (1, 64, 65, 200, 511, 900):
+        path = write_lines(tmp_path / f"{length}.jsonl", lines[:length])
+        now = curve_points(path, 0, final=False)
+        assert now[: len(seen)] == seen
+        seen = list(now)
+    assert set(seen) <= set(final)
+    assert final[-1] == ("curve/loss", 1 / 900, 900_000, 899)
+    assert len(final) < 250
+
+
+def test_a_job_cannot_name_its_own_scores(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "m.jsonl", [{"step": 0, "t": 5.0, "val_cer": 0.0}])
+    assert curve_points(path, 0, final=True) == [("curve/val_cer", 0.0, 5000, 0)]
+
+
+def test_hostile_lines_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    good = json.dumps({"step": 3, "t": "2026-01-02T00:00:00.000Z", "a b'c": 2, "flag": True})
+    lines = [
+        "[1, 2]",
+        '{"step": "x", "loss": 1}',
+        '{"step": 1, "loss": NaN}',
+        '{"step": true, "loss": 1}',
+        "\x00\x01",
+        '{"step": 1, "loss": "high", "other": null}',
+        good,
+        '{"step": 4, "loss": 1.0',
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert curve_points(path, 0, final=True) == [("curve/a b_c", 2.0, 1767312000000, 3)]
+
+
+def test_a_job_cannot_flood_the_mirror_with_names(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "m.jsonl", [{"step": 0, f"name{i}": 1.0} for i in range(500)])
+    assert len({point[0] for point in curve_points(path, 0, final=True)}) == 40
+
+
+def test_links_planted_by_a_job_are_not_followed(tmp_path: Path) -> None:
+    secret = write_lines(tmp_path / "secret", [{"step": 0, "loss": 1.0, "item": "a"}])
+    for name in ("log.txt", "metrics.jsonl", "predictions.jsonl"):
+        (tmp_path / name).symlink_to(secret)
+    assert log_tail(tmp_path / "log.txt") == b""
+    assert curve_points(tmp_path / "metrics.jsonl", 0, final=True) == []
+    references = write_lines(tmp_path / "refs", [{"item": "a", "reference": "X"}])
+    assert predictions_table(tmp_path / "predictions.jsonl", references) == b""
+
+
+def test_the_tail_of_a_long_log_is_short(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"a" * 100_000 + b"the end")
+    tail = log_tail(log)
+    assert len(tail) == 32 * 1024
+    assert tail.endswith(b"the end")
+
+
+def test_predictions_stand_beside_references_and_a_missing_one_is_empty(tmp_path: Path) -> None:
+    given_ = write_lines(
+        tmp_path / "p", [{"item": "a", "hypothesis": "X"}, {"item": "zz", "hypothesis": "Q"}]
+    )
+    refs = write_lines(
+        tmp_path / "r", [{"item": "a", "reference": "Y"}, {"item": "b", "reference": "Z"}]
+    )
+    rows = [json.loads(line) for line in predictions_table(given_, refs).splitlines()]
+    assert rows == [
+        {"item": "a", "reference": "Y", "hypothesis": "X"},
+        {"item": "b", "reference": "Z", "hypothesis": ""},
+    ]
