@@ -43,9 +43,9 @@ def bench_loop(home: Home, rounds: int, trials: int, *, mirrored: bool) -> tuple
     began = time.monotonic()
     mirror = None
     if mirrored:
-        from neurosweep.records.mirror import Mirror
+        from neurosweep.records.mlflow_worker import ProcessMirror
 
-        mirror = Mirror(study, home)
+        mirror = ProcessMirror(study, home)
     result = build_driver(study, on="local", mirror=mirror).run()
     seconds = time.monotonic() - began
     assert (result.done, result.mirrored) == (rounds * trials, True), result

@@ -60,11 +60,6 @@ def undisturbed(template, tmp_path_factory):
     return export_study(study), reaper.seen
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_disks(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
-
-
 def outcomes(study):
     return {t.plan.trial: (t.phase, dict(t.metrics)) for t in state_of(study).trials.values()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from _loop_kit import PACE, START, copy_study, drive, new_study, state_of
+from _loop_kit import PACE, START, copy_study, drive, new_study, no_waiting_for_disks, state_of
 
 from neurosweep.core.errors import StudyError
 from neurosweep.core.files import read_json
@@ -35,7 +35,8 @@ def new_cluster(fates=None):
 
 def run_confirm(study, cluster=None, **options):
     cluster = cluster or new_cluster()
-    return confirm(study, FakeExecutor(cluster), clock=cluster.clock, pace=PACE, **options)
+    with no_waiting_for_disks():
+        return confirm(study, FakeExecutor(cluster), clock=cluster.clock, pace=PACE, **options)
 
 
 def events_of(study):

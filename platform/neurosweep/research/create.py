@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.config import flatten
 from neurosweep.core.entry import call_entry
-from neurosweep.core.errors import ConfigError
+from neurosweep.core.errors import ConfigError, StudyError
 from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.plugins import near_misses
@@ -114,8 +115,8 @@ def create_study(
     state = read_git_state(package_dir)
     study = home.study(study_id or new_study_id(spec.name, clock))
     temporary = StudyDir(home.studies_dir / f".new-{study.study_id}-{secrets.token_hex(4)}")
-    temporary.root.mkdir(parents=True)
     try:
+        temporary.root.mkdir(parents=True)
         snapshot = None
         if package != _HARNESS:
             snapshot = take_snapshot(package_dir, temporary.code_dir, state)
@@ -127,9 +128,13 @@ def create_study(
             say(f"warning: {warning}")
         _write(temporary, study.study_id, described, data_info, state, snapshot, study_toml, clock)
         temporary.root.rename(study.root)
-    except BaseException:
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cause = "the disk is full" if full else f"a file cannot be written ({error})"
+        msg = f"the study cannot be created: {cause}; make room under {home.root}"
+        raise StudyError(msg) from error
+    finally:
         shutil.rmtree(temporary.root, ignore_errors=True)
-        raise
     return study
 
 

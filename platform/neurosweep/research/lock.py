@@ -150,7 +150,7 @@ def read_holder(path: Path) -> Holder | None:
     try:
         data = read_json(path, _MAX_BYTES)
         return Holder(ProcessMark.from_dict(data), str(data["since"]))
-    except (DataError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         return None
 
 

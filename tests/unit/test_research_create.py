@@ -1,0 +1,119 @@
+"""Making a study: everything it needs is frozen, or it does not exist."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from _loop_kit import STUDY_ID, call_here, new_study, small_spec, state_of
+
+from neurosweep.core.errors import ConfigError, PluginError, StudyError
+from neurosweep.core.files import canonical_json, read_json, sha256_bytes
+from neurosweep.core.layout import Home
+from neurosweep.core.schema import Schema
+from neurosweep.records.spec import load_spec
+from neurosweep.research.create import create_study, create_study_from_file, to_toml
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    override = {"training.learning_rate": {"low": 1e-4, "high": 1e-2}}
+    return new_study(
+        tmp_path_factory.mktemp("create"),
+        search={"exposed": ["training.learning_rate", "model.rank"], "override": override},
+    )
+
+
+def test_the_ledger_freezes_everything_that_decides_a_result(study):
+    created = state_of(study).created
+    assert created["study"] == STUDY_ID
+    assert created["spec"]["objective"] == {"metric": "val_cer", "direction": "minimize"}
+    assert created["config"]["data"]["items"] == 3
+    assert created["data_fp"] == created["data_info"]["data_fp"]
+    assert created["data_info"]["chance"]["val_cer"] > 0.9
+    assert created["entry"] == "neurosweep.testing.jobs:instant"
+    assert created["code"]["how"] == "installed"
+    assert "python" in created["env"]
+    schema = read_json(study.schema_json)
+    assert created["schema_sha"] == sha256_bytes(canonical_json(schema).encode())
+
+
+def test_only_the_exposed_fields_with_their_narrowed_ranges_are_searched(study):
+    schema = Schema.from_json(read_json(study.schema_json))
+    assert list(schema) == ["training.learning_rate", "model.rank"]
+    assert (schema["training.learning_rate"].low, schema["training.learning_rate"].high) == (
+        1e-4,
+        1e-2,
+    )
+
+
+def test_the_study_toml_can_be_read_again(study):
+    assert load_spec(study.study_toml).name == "small"
+    assert load_spec(study.study_toml).search.override["training.learning_rate"]["low"] == 1e-4
+
+
+def test_odd_values_survive_toml():
+    data = {"a": {"b.c": [1, 'x"y\\z\n'], "d": {"e f": True, "g": 1.5e-7}}, "h": "ä", "none": None}
+    assert tomllib.loads(to_toml(data)) == {
+        "a": {"b.c": [1, 'x"y\\z\n'], "d": {"e f": True, "g": 1.5e-7}},
+        "h": "ä",
+    }
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr("neurosweep.research.create.call_entry", call_here)
+
+
+def nothing_left(home):
+    return not home.studies_dir.exists() or list(home.studies_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"recipe": "instnat"}, ConfigError, "did you mean 'instant'"),
+        ({"data": {"itmes": 3}}, ConfigError, "data.itmes"),
+        ({"data": {"items": -3}}, ConfigError, "data.items"),
+        ({"search": {"exposed": ["training.learning_rat"]}}, ConfigError, "training.learning_rate"),
+        ({"objective": {"metric": "val_crr"}}, ConfigError, "did you mean 'val_cer'"),
+        ({"agent": {"name": "random_serch"}}, PluginError, "did you mean 'random_search'"),
+        ({"agent": {"name": "random_search", "options": {"x": 1}}}, ConfigError, "x"),
+    ],
+)
+@pytest.mark.usefixtures("in_this_process")
+def test_a_wrong_specification_leaves_nothing_behind(tmp_path, changes, error, text):
+    home = Home(tmp_path / "home")
+    with pytest.raises(error, match=text):
+        create_study(small_spec(**changes), home)
+    assert nothing_left(home)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    home = Home(tmp_path / "home")
+
+    def full(_descriptor, _data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("neurosweep.records.ledger.os.write", full)
+    with pytest.raises(StudyError, match="the disk is full"):
+        create_study(small_spec(), home)
+    assert nothing_left(home)
+
+
+def test_a_file_with_several_problems_names_them_all(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('name = "x"\nrecipe = "instant"\nsede = 1\n[budget]\nrounds = -1\n')
+    with pytest.raises(ConfigError) as caught:
+        create_study_from_file(path, Home(tmp_path / "home"))
+    assert "sede: unknown key; did you mean 'seed'?" in str(caught.value)
+    assert "budget.rounds" in str(caught.value)
+    assert nothing_left(Home(tmp_path / "home"))
+
+
+def test_an_error_of_another_process_comes_back_as_the_same_error(tmp_path):
+    home = Home(tmp_path / "home")
+    with pytest.raises(ConfigError, match="did you mean 'instant'"):
+        create_study(small_spec(recipe="instnat"), home)
+    assert nothing_left(home)
