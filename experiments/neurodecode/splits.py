@@ -203,7 +203,7 @@ def _apart(items: Sequence[Item], held_out: Sequence[Item], windows: Windows) ->
         own = _spans(of_recording, windows)
         before = own[:, None, 1] <= spans[None, :, 0] - _PURGE_S
         after = own[:, None, 0] >= spans[None, :, 1] + _PURGE_S
-        free: list[bool] = (before | after).all(axis=1).tolist()
+        free: npt.NDArray[np.bool_] = np.all(before | after, axis=1)
         left += [item for item, keep in zip(of_recording, free, strict=True) if keep]
     return left
 
