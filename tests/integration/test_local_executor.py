@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import ExecutorError
 from neurosweep.core.files import read_json, read_jsonl
 from neurosweep.core.layout import AttemptDir, Home
@@ -205,7 +206,7 @@ def test_an_attempt_that_overruns_is_ended(make: Make, home: Home) -> None:
 
 def test_a_deaf_attempt_that_overruns_is_killed_and_leaves_a_status(make: Make, home: Home) -> None:
     task = make_task(home, "hang", limits={"timeout_s": 0.3, "grace_s": 0.3})
-    run_one(make(), task)
+    run_one(make(), replace(task, timeout_s=60.0))
     status = read_json(task.files.status)
     assert (status["kind"], status["outcome"]) == ("time_limit", "failed")
     assert "in hang" in task.files.log.read_text()
@@ -280,6 +281,18 @@ def test_memory_is_bounded(make: Make, home: Home) -> None:
     status = read_json(task.files.status)
     assert status["kind"] == "oom_host"
     assert 100 < status["peak_mb"] < 700
+
+
+def test_memory_that_is_held_is_watched(make: Make, home: Home, tmp_path: Path) -> None:
+    text = "import time\ndef job(ctx):\n    held = b'x' * 200 * 2**20\n    time.sleep(60)\n"
+    write_module(tmp_path / "code", "holding_module", text)
+    (task,) = marked_tasks(home, 1, module="holding_module")
+    path = task.attempt_dir.parents[1] / "run.json"
+    path.write_text(json.dumps(read_json(path) | {"limits": {"memory_mb": 150}}))
+    run_one(make(code_root=tmp_path / "code"), task)
+    status = read_json(task.files.status)
+    assert status["kind"] == "oom_host"
+    assert "held more than its limit of 150 MB" in status["error"]["text"]
 
 
 def test_a_request_far_beyond_the_memory_fails_at_once(
@@ -391,6 +404,8 @@ def test_a_killed_driver_leaves_attempts_that_the_next_one_finds(make: Make, hom
     wait_for_all(executor, 5)
     assert [kind_of(task) for task in tasks] == ["none"] * 5
     assert [claim_of(task).mark for task in tasks[:3]] == marks
+    first_end = min(parse_iso(read_json(task.files.status)["ended"]) for task in tasks[:3])
+    assert min(claim_of(task).t for task in tasks[3:]) >= first_end
     assert all(len(list(read_jsonl(task.files.metrics))) == 3 for task in tasks)
 
 
