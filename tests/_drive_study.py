@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from neurosweep.core.layout import StudyDir
-from neurosweep.research.attempts import Pace
+from neurosweep.research.placing import Pace
 from neurosweep.research.setup import build_driver
 
 if __name__ == "__main__":

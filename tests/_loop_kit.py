@@ -18,10 +18,10 @@ from neurosweep.core.schema import Schema
 from neurosweep.records.agent_api import Agent, Proposal, TrialRecord
 from neurosweep.records.spec import StudySpec
 from neurosweep.records.state import StudyState
-from neurosweep.research.attempts import Pace
 from neurosweep.research.create import create_study
 from neurosweep.research.journal import Hooks
 from neurosweep.research.loop import Driver
+from neurosweep.research.placing import Pace
 from neurosweep.research.progress import DriveResult
 from neurosweep.research.setup import load_state
 from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor

@@ -1,18 +1,17 @@
-"""Place attempts with an executor and bring each to its one recorded end."""
+"""Follow attempts and bring each to its one recorded end."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
-from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskSpec, TaskView
+from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskView
 from neurosweep.records.state import AttemptState, Phase, TrialState
 from neurosweep.records.types import Kind
 from neurosweep.research.endings import (
@@ -27,60 +26,12 @@ from neurosweep.research.endings import (
     revoke,
 )
 from neurosweep.research.journal import Journal
+from neurosweep.research.placing import Pace, Placement, TaskShape
 from neurosweep.research.scoring import Scored, Scorer
 
 logger = logging.getLogger(__name__)
 
 _GONE = TaskView(TaskPhase.GONE)
-_MAX_SUBMIT_FAILURES = 8
-_MAX_WAIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Hold the waiting times of the loop, in seconds.
-
-    Attributes
-    ----------
-    poll_s
-        Longest pause between two ticks.
-    settle_s
-        How long a result may take to appear after its process ended on another machine.
-    heartbeat_s
-        Pause between two looks at a job's heartbeat.
-    patience_s
-        How long a claim on another machine is believed without a sign of life.
-    overtime_s
-        Added to a job's time limit before the driver ends it itself.
-    cancel_s
-        How long an ended job may take to die before it is given up.
-    """
-
-    poll_s: float = 0.25
-    settle_s: float = 10.0
-    heartbeat_s: float = 5.0
-    patience_s: float = 300.0
-    overtime_s: float = 60.0
-    cancel_s: float = 60.0
-
-
-@dataclass(frozen=True)
-class TaskShape:
-    """Hold what all tasks of a study have in common.
-
-    Attributes
-    ----------
-    cores, memory_mb, timeout_s, env
-        As in `TaskSpec`.
-    stall_s
-        No progress for so long is a hang, seconds.
-    """
-
-    cores: int
-    memory_mb: int | None
-    timeout_s: float
-    stall_s: float
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -127,9 +78,7 @@ class AttemptDesk:
         self._pace = pace
         self._clock = journal.clock
         self._sightings: dict[TaskKey, _Sighting] = {}
-        self._unplaced: dict[str, list[TaskSpec]] = {}
-        self._submit_failures = 0
-        self._retry_at = 0.0
+        self._placement = Placement(journal, executor, shape, pace)
         self.closing: Kind | None = None
 
     def open_trials(self) -> list[TrialState]:
@@ -143,95 +92,17 @@ class AttemptDesk:
         for trial in state.trials.values():
             if trial.phase is Phase.ENDED:
                 self._record_score(trial, self._score_again(trial))
-        for trial in self.open_trials():
-            attempt = trial.open_attempt
-            assert attempt is not None
-            task = self._task(trial, attempt)
-            if not os.path.lexists(task.files.status):
-                self._unplaced.setdefault(attempt.token, []).append(task)
-        for token in list(self._unplaced):
-            self._place(token, fresh=False)
+        self._placement.take_up(self.open_trials(), may_submit=self.closing is None)
 
     def submit(self, round_number: int, trials: Sequence[TrialState]) -> None:
-        """Give each trial its next attempt and submit them together.
-
-        The intent is in the ledger before anything is submitted: whatever dies after it, the
-        next driver looks the attempts up under its token.
-        """
-        if not trials:
-            return
-        state = self._journal.state
-        number = sum(len(r.intents) for r in state.rounds.values()) + 1
-        token = f"{state.study}.r{round_number:02d}.{number:04d}"
-        pairs = [[trial.plan.trial, len(trial.attempts) + 1] for trial in trials]
-        data = {"token": token, "round": round_number, "trials": pairs}
-        self._journal.record("submit_intended", data)
-        tasks = []
-        for trial in trials:
-            attempt = trial.open_attempt
-            assert attempt is not None
-            tasks.append(self._task(trial, attempt))
-        self._unplaced[token] = tasks
-        self._place(token, fresh=True)
-
-    def _task(self, trial: TrialState, attempt: AttemptState) -> TaskSpec:
-        folder = self._journal.study.trial(trial.plan.trial).attempt(attempt.number).root
-        shape = self._shape
-        return TaskSpec(
-            trial.plan.trial,
-            attempt.number,
-            folder,
-            shape.cores,
-            shape.memory_mb,
-            shape.timeout_s,
-            shape.env,
-        )
-
-    def _place(self, token: str, *, fresh: bool) -> None:
-        tasks = self._unplaced[token]
-        for task in tasks:
-            task.attempt_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            jobs = {} if fresh else dict(self._executor.adopt(token, tasks))
-            missing = [t for t in tasks if t.trial not in jobs and self._is_free(t)]
-            if missing and self.closing is None:
-                jobs |= self._executor.submit(token, missing)
-                self._journal.done("submit")
-        except ExecutorError as error:
-            self._postpone(error)
-            return
-        del self._unplaced[token]
-        self._submit_failures = 0
-        known = self._jobs_of(token)
-        if token not in known or any(known[token].get(t) != job for t, job in jobs.items()):
-            self._journal.record("submitted", {"token": token, "jobs": jobs})
-
-    def _is_free(self, task: TaskSpec) -> bool:
-        return self._claimed(task.files).hold is Hold.NOBODY
-
-    def _jobs_of(self, token: str) -> dict[str, dict[str, str]]:
-        state = self._journal.state
-        for round_state in state.rounds.values():
-            if token in round_state.submitted:
-                pairs = round_state.intents[token]
-                return {token: {t: state.trials[t].attempts[k - 1].job for t, k in pairs}}
-        return {}
-
-    def _postpone(self, error: ExecutorError) -> None:
-        self._submit_failures += 1
-        if self._submit_failures >= _MAX_SUBMIT_FAILURES:
-            raise error
-        wait = min(2.0**self._submit_failures, _MAX_WAIT_S)
-        self._retry_at = self._clock.monotonic() + wait
-        logger.warning("submission failed, next try in %g s: %s", wait, error)
+        """Give each trial its next attempt and submit them together."""
+        self._placement.submit(round_number, trials)
 
     def tick(self) -> bool:
         """Look at every open attempt once; return whether anything was recorded."""
         before = self._journal.state.num_events
-        if self._unplaced and self._clock.monotonic() >= self._retry_at:
-            for token in list(self._unplaced):
-                self._place(token, fresh=False)
-        waiting = {task.key for tasks in self._unplaced.values() for task in tasks}
+        self._placement.retry(may_submit=self.closing is None)
+        waiting = self._placement.waiting
         try:
             views = self._executor.poll()
         except ExecutorError as error:

@@ -23,11 +23,12 @@ from neurosweep.core.layout import StudyDir
 from neurosweep.exec.protocol import Executor
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.types import Purpose, TrialPlan
-from neurosweep.research.attempts import AttemptDesk, Pace
+from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.best import running_best
 from neurosweep.research.journal import Hooks, Journal
 from neurosweep.research.lock import StudyLock
 from neurosweep.research.loop import task_shape
+from neurosweep.research.placing import Pace
 from neurosweep.research.planning import RunFolders, full_config, reserve_plan
 from neurosweep.research.pump import MirrorPump, SupportsSync
 from neurosweep.research.rounds import trials_of, work_off

@@ -17,15 +17,17 @@ from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import code_env
 from neurosweep.core.schema import Schema
+from neurosweep.exec.heartbeat import PERIOD_S
 from neurosweep.exec.protocol import Executor
 from neurosweep.records.agent_api import Agent
 from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.types import Kind, Purpose, TrialPlan
-from neurosweep.research.attempts import AttemptDesk, Pace, TaskShape
+from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.best import running_best
 from neurosweep.research.control import Request, pending_requests
 from neurosweep.research.journal import Hooks, Journal, disk_error
 from neurosweep.research.lock import StudyLock
+from neurosweep.research.placing import Pace, TaskShape
 from neurosweep.research.planning import (
     RunFolders,
     floor_plans,
@@ -318,6 +320,6 @@ def task_shape(spec: Mapping[str, Any], code_root: Path | None) -> TaskShape:
         cores=1,
         memory_mb=spec["execution"]["memory_mb"],
         timeout_s=spec["budget"]["trial_minutes"] * 60.0,
-        stall_s=spec["execution"]["stall_minutes"] * 60.0,
+        stall_s=max(spec["execution"]["stall_minutes"] * 60.0, 2.0 * PERIOD_S),
         env=code_env(code_root, 1),
     )

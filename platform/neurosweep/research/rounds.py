@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.research.attempts import AttemptDesk, Pace
+from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.journal import Journal
+from neurosweep.research.placing import Pace
 
 _SHORTEST_PAUSE_S = 0.01
 

@@ -12,9 +12,9 @@ from neurosweep.records.ledger import read_ledger
 from neurosweep.records.spec import StudySpec
 from neurosweep.records.state import StudyState
 from neurosweep.research.agents import load_agent, load_fallback
-from neurosweep.research.attempts import Pace
 from neurosweep.research.journal import Hooks
 from neurosweep.research.loop import Driver
+from neurosweep.research.placing import Pace
 from neurosweep.research.planning import RunFolders
 from neurosweep.research.pump import SupportsSync
 
