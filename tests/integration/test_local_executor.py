@@ -304,7 +304,9 @@ def test_a_request_far_beyond_the_memory_fails_at_once(
     path = task.attempt_dir.parents[1] / "run.json"
     path.write_text(json.dumps(read_json(path) | {"limits": {"memory_mb": 100}}))
     run_one(make(code_root=tmp_path / "code"), task)
-    assert kind_of(task) == "oom_host"
+    status = read_json(task.files.status)
+    assert status["kind"] == "oom_host"
+    assert status["error"]["type"].endswith("MemoryError")
 
 
 def test_output_is_kept_and_bounded(make: Make, home: Home) -> None:
