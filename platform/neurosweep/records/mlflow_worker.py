@@ -59,8 +59,10 @@ class ProcessMirror:
         force
             Whether to try at once even after a failure.
         """
-        if self._ensure_child():
-            self._ask(b"force\n" if force else b"sync\n")
+        request = b"force\n" if force else b"sync\n"
+        # A child that ended after its last answer is noticed only now: ask a new one.
+        if self._ensure_child() and not self._ask(request) and self._ensure_child():
+            self._ask(request)
         return self._report
 
     def close(self) -> MirrorReport:
@@ -95,7 +97,7 @@ class ProcessMirror:
             return False
         return True
 
-    def _ask(self, request: bytes) -> None:
+    def _ask(self, request: bytes) -> bool:
         assert self._child is not None
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -110,9 +112,10 @@ class ProcessMirror:
             self._end_child()
             text = f"the mirror process gave no answer (exit code {code}); see mirror.log"
             self._report = MirrorReport(False, self._report.pending, text)
-            return
+            return False
         data = loads_strict(answer)
         self._report = MirrorReport(data["caught_up"], data["pending"], data["error"])
+        return True
 
     def _read_line(self, descriptor: int) -> bytes:
         """Return one line, or nothing when the child ended or is late."""
