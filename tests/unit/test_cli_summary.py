@@ -24,7 +24,8 @@ from neurosweep.records.types import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
-    "best chance improvements failures errors pace core_hours seconds created folder report"
+    "best chance improvements failures errors pace core_hours seconds created test_part "
+    "folder report"
 )
 
 

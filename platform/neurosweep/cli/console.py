@@ -26,6 +26,7 @@ class Console:
         self.as_json = as_json
         self._stream: IO[str] = sys.stderr if as_json else sys.stdout
         self._view: View | None = None
+        self._gone = False
 
     @property
     def is_terminal(self) -> bool:
@@ -39,13 +40,13 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """Write a line for people; a reader that went away is no error."""
-        if self._view is not None and self._view.take_line(text):
+        if self._gone or (self._view is not None and self._view.take_line(text)):
             return
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
         except BrokenPipeError:
-            self._stream = _nowhere()
+            self._gone = True
 
     def lines(self, texts: Sequence[str]) -> None:
         """Write several lines for people."""
@@ -87,10 +88,6 @@ class _LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.line(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def _nowhere() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - lives as long as stdout
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from neurosweep.cli import exits
 from neurosweep.cli.console import Console
 from neurosweep.cli.gates import Condition, parse_condition, violations
 from neurosweep.cli.live import view_for
-from neurosweep.cli.options import home_flag
+from neurosweep.cli.options import home_flag, parse_on
 from neurosweep.cli.summary import home_of, read_state, summarize
 from neurosweep.cli.wording import (
     changes_text,
@@ -25,6 +26,7 @@ from neurosweep.cli.wording import (
     where_report,
 )
 from neurosweep.core.clock import SystemClock
+from neurosweep.core.errors import ExecutorError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.state import StudyState
 
@@ -87,18 +89,48 @@ def make_spec(data: Mapping[str, Any], changes: Mapping[str, Any], where: str) -
 
 
 def create(spec: StudySpec, home: Home, console: Console) -> StudyDir:
-    """Create a study and say what is being done."""
+    """Create a study and say what is being done.
+
+    Raises
+    ------
+    NeurosweepError
+        When anything in it is wrong; no study exists then.
+    """
     from neurosweep.research.create import create_study
+
+    check_place(spec.execution.on)
 
     study = create_study(spec, home, say=console.line)
     console.line(f"study {study.study_id} in {study.root}")
     return study
 
 
+def check_place(on: str) -> None:
+    """Refuse an executor or a cluster profile that does not exist, before anything is written.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such executor or profile, or the profile holds problems.
+    ExecutorError
+        When SLURM is asked for on a machine without it.
+    """
+    name, option = parse_on(on)
+    if name != "slurm":
+        return
+    from neurosweep.exec.profiles import load_profile
+
+    load_profile(option)
+    if shutil.which("sbatch") is None:
+        msg = f"--on {on}: sbatch is not installed here; neurosweep doctor --need slurm says more"
+        raise ExecutorError(msg)
+
+
 def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
     """Run a study from where it is until it ends, and return the exit code."""
     state = read_state(study)
     if state.closed is None:
+        check_place(options.on or state.spec["execution"]["on"])
         console.take_logs()
         with _Progress(study, console) as progress:
             progress.run(_driver(study, options, progress))
@@ -182,9 +214,12 @@ def conclude(study: StudyDir, console: Console, conditions: Sequence[Condition] 
     code = _exit_code(summary, broken)
     flag = home_flag(home_of(study))
     show_summary(console, summary, flag)
-    for text in broken:
-        console.line(f"not reached: {text}")
-    console.data(result_data(summary, flag) | {"violations": broken, "exit_code": code})
+    if code == exits.INTERRUPTED:
+        console.line("interrupted; running trials go on, and nothing is lost or run twice")
+    else:
+        console.lines([f"not reached: {text}" for text in broken])
+    if console.as_json:
+        console.data(result_data(summary, flag) | {"violations": broken, "exit_code": code})
     return code
 
 

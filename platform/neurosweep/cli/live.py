@@ -88,11 +88,12 @@ class PlainView:
 
     def _say(self, summary: Summary, seen: tuple[int, int]) -> None:
         line = progress_line(summary)
+        if line == self._said:
+            return
+        self._said = line
         if seen[1] > self._seen[1]:
             line += f" | failures: {failures_text(summary['failures'])}"
-        if line != self._said:
-            self._console.line(line)
-        self._said = line
+        self._console.line(line)
 
     def take_line(self, text: str) -> bool:
         """Leave lines to the console."""
@@ -161,7 +162,8 @@ def panel(summary: Summary) -> RenderableType:
     where = f"{summary['round']} of {summary['rounds']}" if summary["round"] else "floor"
     grid.add_row("round", where)
     if floor["planned"]:
-        grid.add_row("floor", f"{floor['done']} done, {floor['failed']} failed")
+        text = f"{floor['done']} done  {floor['failed']} failed  of {floor['planned']}"
+        grid.add_row("floor", text)
     counts = "  ".join(f"{trials[key]} {key}" for key in ("done", "failed", "running", "queued"))
     grid.add_row("search trials", counts)
     grid.add_row("running best", escape(best_text(summary)))

@@ -25,7 +25,8 @@ def show_status(study: StudyDir, console: Console) -> None:
     flag = home_flag(home_of(study))
     console.line(progress_line(summary))
     show_summary(console, summary, flag)
-    console.data(result_data(summary, flag))
+    if console.as_json:
+        console.data(result_data(summary, flag))
 
 
 def watch(study: StudyDir, console: Console, clock: Clock | None = None) -> None:

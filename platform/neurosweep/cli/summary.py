@@ -90,6 +90,7 @@ def summarize(
         "core_hours": round(status.core_hours, 4),
         "seconds": round(status.seconds, 3),
         "created": state.created_t,
+        "test_part": bool(state.created["data_info"].get("final")),
         "folder": str(study.root),
         "report": str(report) if report.is_file() else None,
     }
@@ -202,6 +203,8 @@ def _intervals(study: StudyDir, trial: str) -> dict[str, list[float]]:
 
 def links_of(study: StudyDir) -> Mapping[str, str]:
     """Return links into MLflow; empty until the study was mirrored."""
+    if not study.mirror_json.is_file():
+        return {}
     from neurosweep.records.mlflow_ui import mlflow_links
 
     return mlflow_links(study)
