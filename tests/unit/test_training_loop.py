@@ -188,7 +188,7 @@ def test_log_probabilities_sum_to_one_in_any_number_of_batches() -> None:
 
 def test_the_dev_error_is_balanced() -> None:
     class Always(nn.Module):
-        def forward(self, x_BCT: torch.Tensor, subject_B: torch.Tensor) -> torch.Tensor:
+        def forward(self, x_BCT: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             return torch.tensor([[1.0, 0.0]]).repeat(len(x_BCT), 1)
 
     windows = make_windows(10, make_facts(), 0)
