@@ -221,6 +221,12 @@ class SlurmExecutor:
         return view
 
     def _not_known(self, key: TaskKey, job_id: str, now: float) -> None:
+        if key in self._cancelled:
+            # A task that is cancelled while it waits leaves no line in accounting.
+            reason = "cancelled before it started"
+            why = self._cancelled[key]
+            self._views[key] = TaskView(TaskPhase.ENDED, job_id, reason, kind_hint=why)
+            return
         since = self._unknown_since.setdefault(key, now)
         if now - since > _GONE_AFTER_S:
             reason = f"neither squeue nor sacct has known job {job_id} for {now - since:.0f} s"
