@@ -14,7 +14,13 @@ TOOLS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
 
 @pytest.fixture(scope="session")
 def slurm_conf() -> Iterator[str]:
-    """Bring the development cluster up; skip, with the reason, where that is not possible."""
+    """Bring the development cluster up; skip, with the reason, where that is not possible.
+
+    A cluster that SLURM_CONF names already is used as it is.
+    """
+    if os.environ.get("SLURM_CONF"):
+        yield os.environ["SLURM_CONF"]
+        return
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"no SLURM here: {', '.join(missing)} not installed")
