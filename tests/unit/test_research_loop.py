@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 
@@ -374,3 +375,36 @@ def test_a_full_disk_ends_in_one_clear_error_and_the_study_can_be_resumed(study,
     result = drive(study, cluster)
     assert result.done == 6
     assert set(cluster.completions.values()) == {1}
+
+
+def test_a_ledger_that_lost_its_first_line_is_refused(study):
+    study.ledger.write_bytes(study.ledger.read_bytes()[:100])
+    with pytest.raises(LedgerError, match="its first line is lost"):
+        drive(study)
+
+
+def test_a_changed_schema_is_refused(study):
+    schema = read_json(study.schema_json)
+    schema[0]["high"] = 1e9
+    study.schema_json.write_text(json.dumps(schema))
+    with pytest.raises(StudyError, match="is not the schema that the study was made with"):
+        drive(study)
+
+
+def test_refused_answers_are_recorded_and_filled_up(study):
+    drive(study, agent=ListAgent([None, None, None]), fallback=ListAgent())
+    state = state_of(study)
+    (turn,) = state.rounds[1].turns
+    assert (turn["asked"], turn["accepted"], turn["fallback"]) == (3, 0, 3)
+    assert len(turn["refused"]) == 3
+    assert {t.plan.source for t in state.of(Purpose.SEARCH) if t.plan.round == 1} == {"fallback"}
+    assert state.rounds[2].turns[0]["fallback"] == 0
+
+
+def test_without_a_fallback_the_study_pauses_and_asks_again_when_resumed(study):
+    agent = ListAgent([None, None, None])
+    result = drive(study, agent=agent)
+    assert result.state is DriveState.PAUSED
+    assert "refused 3 times in a row" in result.reason
+    assert drive(study, agent=agent).done == 6
+    assert [turn["accepted"] for turn in state_of(study).rounds[1].turns] == [0, 3]

@@ -33,7 +33,6 @@ from neurosweep.research.planning import RunFolders, full_config, reserve_plan
 from neurosweep.research.pump import MirrorPump, SupportsSync
 from neurosweep.research.rounds import trials_of, work_off
 from neurosweep.research.scoring import Scorer
-from neurosweep.workspace.snapshot import verify_snapshot
 
 if TYPE_CHECKING:
     from neurosweep.evaluation.references import Reference
@@ -50,8 +49,7 @@ class TestMetric:
     mean, sd
         Over seeds; the sd is 0 with one seed.
     low, high
-        95 % interval that holds both the draw of items, which all seeds share, and the seeds;
-        None for metrics whose interval was not recorded.
+        95 % interval that holds both the draw of items, which all seeds share, and the seeds.
     values
         One a seed.
     """
@@ -60,8 +58,8 @@ class TestMetric:
 
     mean: float
     sd: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     values: list[float] = field(default_factory=list)
 
 
@@ -194,9 +192,7 @@ class _Case:
             study = self._state.study
             msg = f"study {study} is not closed; end it first (`neurosweep study resume {study}`)"
             raise StudyError(msg)
-        if self._created["code"]["sha"]:
-            assert self._folders.code_root is not None
-            verify_snapshot(self._folders.code_root, self._created["code"]["sha"])
+        self._folders.verify_code()
         champion = self._unfinished() or self._freeze(trial, reason)
         number = int(champion["round"])
         self._provide_inputs()
@@ -335,13 +331,8 @@ def _metric(name: str, trials: list[TrialState]) -> TestMetric:
     values = [trial.metrics[name] for trial in trials if name in trial.metrics]
     mean = sum(values) / len(values)
     spread = sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
-    widths = [
-        (trial.interval["high"] - trial.interval["low"]) / (2.0 * _Z)
-        for trial in trials
-        if trial.interval.get("metric") == name and trial.interval.get("low") is not None
-    ]
-    if not widths:
-        return TestMetric(mean, spread**0.5, None, None, values)
+    ends = [trial.interval["others"][name] for trial in trials if name in trial.metrics]
+    widths = [(high - low) / (2.0 * _Z) for low, high in ends]
     # Seeds share the items: averaging over them does not make the draw of items any wider.
     items = sum(width**2 for width in widths) / len(widths)
     half = _Z * (items + spread / len(values)) ** 0.5

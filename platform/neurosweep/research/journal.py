@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock, utc_iso
-from neurosweep.core.errors import StudyError
+from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import apply, fold
 from neurosweep.records.ledger import Ledger
@@ -56,8 +56,10 @@ class Journal:
 
     Raises
     ------
+    StudyError
+        When there is no ledger.
     LedgerError
-        When the ledger is absent or damaged elsewhere than in a cut last line.
+        When the ledger is damaged elsewhere than in a cut last line.
     """
 
     def __init__(
@@ -72,6 +74,9 @@ class Journal:
             raise StudyError(msg)
         self._ledger = Ledger(study.ledger, self.clock)
         self.state = fold(self._ledger.events)
+        if not self.state.study:
+            msg = f"{study.ledger}: does not say which study it is; its first line is lost"
+            raise LedgerError(msg)
 
     def record(self, event: str, data: Mapping[str, Any]) -> None:
         """Append one event that is legal now.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
-from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import code_env
 from neurosweep.core.schema import Schema
@@ -142,7 +141,7 @@ class Driver:
         self._journal = Journal(self._study, self._clock, self._hooks)
         created = self._journal.state.created
         self._folders = RunFolders(self._study, created)
-        self._schema = Schema.from_json(read_json(self._study.schema_json))
+        self._schema = self._folders.schema()
         home = Home(self._study.root.parent.parent)
         references = home.root / created["data_info"]["secret"] / "val_refs.jsonl"
         scorer = Scorer(references, self._journal.state.metric)
@@ -192,11 +191,12 @@ class Driver:
     def _plan(self, number: int) -> None:
         self._obey()
         self._leave_when_asked()
+        self._folders.verify_code()
         fixed = read_round(self._study, number)
         if fixed is None:
             fixed = self._propose(number)
             self._journal.done("round_json")
-        if fixed["turn"] is not None and not self._round_state(number).turns:
+        if fixed["turn"] is not None and fixed["turn"] not in self._round_state(number).turns:
             self._journal.record("agent_turn", fixed["turn"])
         for item in fixed["trials"]:
             if self._folders.write(TrialPlan.from_dict(item)):

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from neurosweep.core.config import set_dotted
-from neurosweep.core.files import atomic_write_json, read_json
+from neurosweep.core.errors import StudyError
+from neurosweep.core.files import atomic_write_json, canonical_json, read_json, sha256_bytes
 from neurosweep.core.layout import StudyDir
 from neurosweep.core.provenance import package_root
-from neurosweep.core.schema import Value
+from neurosweep.core.schema import Schema, Value
 from neurosweep.records.ids import reserve_trial_id, search_trial_id
 from neurosweep.records.state import StudyState
 from neurosweep.records.types import Purpose, TrialPlan
 from neurosweep.research.proposals import Accepted
 from neurosweep.research.seeds import training_seed
+from neurosweep.workspace.snapshot import verify_snapshot
 
 
 def floor_plans(state: StudyState, count: int) -> list[TrialPlan]:
@@ -92,6 +94,34 @@ class RunFolders:
     @property
     def _has_snapshot(self) -> bool:
         return bool(self._created["code"]["root"])
+
+    def schema(self) -> Schema:
+        """Return the frozen fields that the study searches.
+
+        Raises
+        ------
+        StudyError
+            When the file is not the one that was frozen.
+        """
+        data = read_json(self._study.schema_json)
+        if sha256_bytes(canonical_json(data).encode()) != self._created["schema_sha"]:
+            msg = (
+                f"{self._study.schema_json}: is not the schema that the study was made with; "
+                "restore it, or make a new study to search other ranges"
+            )
+            raise StudyError(msg)
+        return Schema.from_json(data)
+
+    def verify_code(self) -> None:
+        """Refuse to go on with other code than the study was made with.
+
+        Raises
+        ------
+        WrongCodeError
+            When files of the snapshot were changed, added or removed.
+        """
+        if self.code_root is not None:
+            verify_snapshot(self.code_root, self._created["code"]["sha"])
 
     def write(self, plan: TrialPlan, *, stores: Sequence[str] | None = None) -> bool:
         """Write a trial's run.json unless it is there; return whether it was written.

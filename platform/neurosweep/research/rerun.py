@@ -22,7 +22,6 @@ from neurosweep.research.planning import RunFolders
 from neurosweep.research.scoring import Scorer
 from neurosweep.research.setup import load_state
 from neurosweep.research.status import floor_of
-from neurosweep.workspace.snapshot import verify_snapshot
 
 # 95 % of the differences between two runs that differ in their seed alone are smaller.
 _BAND_IN_SD = 1.959964 * 2.0**0.5
@@ -111,9 +110,7 @@ def _rerun(study: StudyDir, trial: str, executor: Executor, clock: Clock, poll_s
     created = state.created
     home = Home(study.root.parent.parent)
     folders = RunFolders(study, created)
-    if created["code"]["sha"]:
-        assert folders.code_root is not None
-        verify_snapshot(folders.code_root, created["code"]["sha"])
+    folders.verify_code()
     _need_data(created, home)
     target = _new_folder(study, trial)
     atomic_write_json(target.run_json, folders.run_data(found.plan))

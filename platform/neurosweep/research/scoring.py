@@ -15,6 +15,7 @@ from neurosweep.records.types import TrialPlan
 
 if TYPE_CHECKING:
     from neurosweep.evaluation.references import Reference
+    from neurosweep.evaluation.score import Scores
 
 _PREDICTIONS = "predictions.jsonl"
 
@@ -140,12 +141,22 @@ class Scorer:
             "predictions_sha": loaded.sha256,
             "summary": {
                 "metrics": self._named(scores.metrics),
-                "interval": scores.interval(self._metric) | {"metric": self._name(self._metric)},
+                "interval": self._interval(scores),
                 "per_subject": per_subject,
             },
         }
         atomic_write_text(target, canonical_json(body) + "\n")
         return _scored(target, body)
+
+    def _interval(self, scores: Scores) -> dict[str, Any]:
+        """Return the objective's interval; of a sealed part, those of the other metrics too."""
+        data = scores.interval(self._metric) | {"metric": self._name(self._metric)}
+        if self._part != "val":
+            data["others"] = {
+                self._name(name): [found.low, found.high]
+                for name, found in scores.intervals.items()
+            }
+        return data
 
     def _name(self, metric: str) -> str:
         return metric if self._part == "val" else metric.replace("val_", f"{self._part}_", 1)
