@@ -236,6 +236,26 @@ def test_a_study_without_driver_is_cancelled_here(shell: Shell) -> None:
     assert shell.run("study", "status", "study.toml", "--json").json["state"] == "incomplete"
 
 
+def test_the_test_part_is_opened_once_unless_there_is_a_reason(shell: Shell) -> None:
+    shell.write("study.toml", STUDY.replace("floor = 2", "floor = 0\nconfirm = 2"))
+    early = shell.run("study", "start", "study.toml", *RUNS, "--rounds", "1", "--json").json
+    words = ("study", "confirm", "study.toml", "--on", "inline", "--no-mlflow")
+    first = shell.run(*words, "--json")
+    assert first.code == exits.OK, first.err
+    answer = first.json
+    assert (answer["champion"], answer["seeds"]) == (early["best"]["trial"], 2)
+    assert (answer["opening"], answer["exit_code"]) == (1, 0)
+    assert answer["metrics"]["test_cer"]["low"] < answer["metrics"]["test_cer"]["high"]
+    again = shell.run(*words)
+    assert again.code == exits.USER_ERROR
+    assert "was opened before" in again.err
+    shown = shell.run(*words, "--reason", "a second look").out
+    assert "has been opened 2 times" in shown
+    assert "test_cer" in shown
+    status = shell.run("study", "status", "study.toml", "--json").json
+    assert (status["round"], status["state"]) == (1, "complete")
+
+
 def test_the_demo_starts_goes_on_and_starts_anew(shell: Shell) -> None:
     small = ("--entry", "neurosweep.testing", "--recipe", "instant", "--trials", "4", *RUNS)
     first = shell.run("demo", *small)

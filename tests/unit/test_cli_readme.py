@@ -140,5 +140,13 @@ def test_files_that_the_readme_names_exist() -> None:
     assert [name for name in named if name != own and not (REPO / name).exists()] == []
 
 
+def test_every_bundled_recipe_is_listed() -> None:
+    folder = REPO / "experiments/neurodecode/recipes"
+    listed = re.findall(
+        r"^\| `(\w+)` \| (?:included|`--set data.path=FOLDER`) \|", README, re.MULTILINE
+    )
+    assert sorted(listed) == sorted(path.stem for path in folder.glob("*.toml"))
+
+
 def test_the_readme_speaks_of_no_particular_machine() -> None:
     assert not re.search(r"/work/|/root/|https?://(?!127\.0\.0\.1)", README)

@@ -45,7 +45,8 @@ def confirm(
         for name, found in result.metrics.items()
     ]
     console.table(header, rows)
-    console.line(f"the test part of this study has been opened {result.opening} times")
+    times = "once" if result.opening == 1 else f"{result.opening} times"
+    console.line(f"the test part of this study has been opened {times}")
     console.line(f"neurosweep study report {study.study_id}{home_flag(home)}  # with the result")
     code = exits.NOT_REACHED if result.failed or not result.seeds else exits.OK
     console.data({"study": study.study_id, **result.to_dict(), "exit_code": code})
