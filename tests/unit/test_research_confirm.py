@@ -10,7 +10,8 @@ from neurosweep.core.files import read_json
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.types import Kind, Purpose
 from neurosweep.research.best import running_best
-from neurosweep.research.confirm import confirm, confirmation_of
+from neurosweep.research.confirm import confirm
+from neurosweep.research.confirmation import confirmation_of
 from neurosweep.research.journal import Hooks
 from neurosweep.research.rerun import rerun
 from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor, Fate

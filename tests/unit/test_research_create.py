@@ -12,7 +12,8 @@ from neurosweep.core.files import canonical_json, read_json, sha256_bytes
 from neurosweep.core.layout import Home
 from neurosweep.core.schema import Schema
 from neurosweep.records.spec import load_spec
-from neurosweep.research.create import create_study, create_study_from_file, to_toml
+from neurosweep.research.create import create_study, create_study_from_file
+from neurosweep.research.toml_text import to_toml
 
 
 @pytest.fixture(scope="module")
