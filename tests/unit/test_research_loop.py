@@ -408,3 +408,25 @@ def test_without_a_fallback_the_study_pauses_and_asks_again_when_resumed(study):
     assert "refused 3 times in a row" in result.reason
     assert drive(study, agent=agent).done == 6
     assert [turn["accepted"] for turn in state_of(study).rounds[1].turns] == [0, 3]
+
+
+def test_scores_that_a_job_wrote_are_not_believed(study):
+    forged = {"trial": "r01t000", "attempt": 1, "predictions_sha": "x"}
+    forged["summary"] = {"metrics": {"val_cer": 0.0}, "interval": {}, "per_subject": {}}
+
+    def forge(line):
+        if line["event"] == "round_planned":
+            study.trial("r01t000").scores_json.write_text(json.dumps(forged))
+
+    drive(study, hooks=Hooks(on_event=forge))
+    assert state_of(study).trials["r01t000"].metrics["val_cer"] > 0.0
+    assert read_json(study.trial("r01t000").scores_json)["summary"]["metrics"]["val_cer"] > 0.0
+
+
+def test_predictions_that_do_not_give_the_objective_are_broken(tmp_path):
+    study = new_study(tmp_path, objective={"metric": "val_acc"})
+    result = drive(study)
+    assert (result.state, result.done) == (DriveState.PAUSED, 0)
+    floor = state_of(study).trials["f000"]
+    assert floor.kind is Kind.BROKEN_PREDICTIONS
+    assert "give no val_acc, the objective" in floor.attempts[0].error["text"]

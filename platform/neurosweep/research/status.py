@@ -195,7 +195,7 @@ def find_study(home: Home, name: str) -> StudyDir:
 
 
 def list_studies(home: Home) -> list[str]:
-    """Return the ids of all studies of a home, oldest ledger first."""
+    """Return the ids of all studies of a home, the one last worked on last."""
     if not home.studies_dir.is_dir():
         return []
     folders = [
@@ -203,7 +203,7 @@ def list_studies(home: Home) -> list[str]:
         for folder in home.studies_dir.iterdir()
         if not folder.name.startswith(".") and (folder / "ledger.jsonl").is_file()
     ]
-    return [f.name for f in sorted(folders, key=lambda f: (f / "study.toml").stat().st_mtime)]
+    return [f.name for f in sorted(folders, key=lambda f: (f / "ledger.jsonl").stat().st_mtime)]
 
 
 def _stands(state: StudyState, driver: str) -> tuple[str, str]:
