@@ -100,6 +100,9 @@ def _finite(text: str) -> float:
     return value
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
 def loads_strict(text: str | bytes) -> Any:
     """Parse JSON without NaN, Infinity or characters that UTF-8 cannot hold.
 
@@ -109,9 +112,10 @@ def loads_strict(text: str | bytes) -> Any:
         When the text is not strict JSON.
     """
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        source = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = _DECODER.decode(source)
         # A lone surrogate, legal as an escape, could never be written again.
-        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
+        if "\\ud" in source or "\\uD" in source:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         msg = "the JSON is nested too deeply"
