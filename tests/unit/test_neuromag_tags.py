@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from _neuromag_maker import make_raw, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurodecode.datasets._neuromag.options import ReadOptions
+from neurodecode.datasets._neuromag.reading import read_signal
 from neurodecode.datasets._neuromag.tags import inspect_fif
 from neurosweep.core.errors import DataError
 
@@ -112,3 +115,32 @@ def test_split_recording_names_its_neighbours(tmp_path: Path) -> None:
     second = tmp_path / "a_raw-1.fif"
     assert inspect_fif(first).next_file == second.name
     assert inspect_fif(second).previous_file == first.name
+
+
+def test_next_tag_beyond_the_end_of_the_file_is_damage(whole: Path, tmp_path: Path) -> None:
+    content = bytearray(whole.read_bytes())
+    content[36 + 12 : 36 + 16] = (len(content) + 1000).to_bytes(4, "big")
+    path = tmp_path / "a_raw.fif"
+    path.write_bytes(content)
+    assert "tag 1 at byte 36 is damaged" in refusal(path)
+
+
+def test_type_that_does_not_exist_is_damage(whole: Path, tmp_path: Path) -> None:
+    content = bytearray(whole.read_bytes())
+    content[36 + 4 : 36 + 8] = (56).to_bytes(4, "big")
+    path = tmp_path / "a_raw.fif"
+    path.write_bytes(content)
+    assert "is damaged (data type 56 does not exist)" in refusal(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(where=st.integers(0, 3000), value=st.integers(0, 255))
+def test_a_wrong_byte_in_the_header_never_escapes_as_another_error(
+    whole: Path, tmp_path_factory: pytest.TempPathFactory, where: int, value: int
+) -> None:
+    content = bytearray(whole.read_bytes())
+    content[where] = value
+    path = tmp_path_factory.mktemp("flip") / "a_raw.fif"
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        assert read_signal(path, ReadOptions()).data_CT.shape[0] == 306

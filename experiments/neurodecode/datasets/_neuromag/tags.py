@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from neurodecode.datasets._neuromag.matrices import MATRIX, content_problem
 from neurosweep.core.errors import DataError
 
 _HEADER = struct.Struct(">iIii")
@@ -115,7 +116,7 @@ def _summarise(path: Path, file: BinaryIO, size: int | None) -> FifSummary:
 
 
 def _tags(path: Path, file: BinaryIO, size: int | None) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and content of every tag; the content of a large tag is passed over."""
+    """Yield kind and content of every tag; the content of a large plain tag is passed over."""
     position = count = 0
     while True:
         header = file.read(_HEADER.size)
@@ -124,16 +125,19 @@ def _tags(path: Path, file: BinaryIO, size: int | None) -> Iterator[tuple[int, b
             raise DataError(f"{msg}, after {count} tags and before the end mark; {_AGAIN}")
         if count == 0:
             _check_first(path, header)
-        kind, _, length, following = _HEADER.unpack(header)
+        kind, data_type, length, following = _HEADER.unpack(header)
         start = position + _HEADER.size
-        if length < 0 or (following not in (0, -1) and following < start + length):
+        if not _chains(start, length, following, size):
             msg = f"{path}: tag {count} at byte {position} is damaged (size {length}, next"
             raise DataError(f"{msg} {following}); {_AGAIN}")
-        content = _content(file, length, size, start)
+        content = _content(file, length, size, start, whole=data_type >= MATRIX)
         if content is None:
             found = f" and the file {size}" if size is not None else ""
             msg = f"{path}: was cut: tag {count} at byte {position} needs {start + length} bytes"
             raise DataError(f"{msg}{found}; {_AGAIN}")
+        if problem := content_problem(data_type, content):
+            msg = f"{path}: tag {count} at byte {position} is damaged ({problem}); {_AGAIN}"
+            raise DataError(msg)
         yield kind, content
         if following == -1:
             return
@@ -142,6 +146,15 @@ def _tags(path: Path, file: BinaryIO, size: int | None) -> Iterator[tuple[int, b
             file.seek(following)
             position = following
         count += 1
+
+
+def _chains(start: int, length: int, following: int, size: int | None) -> bool:
+    """Return whether a tag has a size, and a next tag that lies behind it and in the file."""
+    if length < 0:
+        return False
+    if following in (0, -1):
+        return True
+    return following >= start + length and (size is None or following < size)
 
 
 def _check_first(path: Path, header: bytes) -> None:
@@ -158,12 +171,19 @@ def _check_first(path: Path, header: bytes) -> None:
         raise DataError(f"{msg} in FIF format, plain or as .fif.gz")
 
 
-def _content(file: BinaryIO, length: int, size: int | None, start: int) -> bytes | None:
-    """Return the content (empty for a large one), or None where the file ends before it does."""
-    if size is not None and length > _SMALL:
+def _content(
+    file: BinaryIO, length: int, size: int | None, start: int, *, whole: bool
+) -> bytes | None:
+    """Return the content, or None where the file ends before it does.
+
+    Large content is passed over and comes back empty, unless it is asked for as a whole.
+    """
+    if size is not None and start + length > size:
+        return None
+    if size is not None and length > _SMALL and not whole:
         file.seek(length, 1)
-        return b"" if start + length <= size else None
+        return b""
     content = file.read(length)
     if len(content) < length:
         return None
-    return content if length <= _SMALL else b""
+    return content if length <= _SMALL or whole else b""
