@@ -415,7 +415,7 @@ def test_scores_that_a_job_wrote_are_not_believed(study):
     forged["summary"] = {"metrics": {"val_cer": 0.0}, "interval": {}, "per_subject": {}}
 
     def forge(line):
-        if line["event"] == "round_planned":
+        if line["event"] == "attempt_started" and line["data"]["trial"] == "r01t000":
             study.trial("r01t000").scores_json.write_text(json.dumps(forged))
 
     drive(study, hooks=Hooks(on_event=forge))
