@@ -98,6 +98,25 @@ def test_store_does_not_depend_on_the_order_of_channels(tmp_path: Path, made: Pa
         assert np.array_equal(plain[name], shuffled[name])
 
 
+def test_what_follows_a_key_press_is_where_the_window_has_it(tmp_path: Path) -> None:
+    """A response 100 ms after every 'a' keeps sensor, time and label on its way to the store."""
+    keys = keyed(56, 0.5, 0.5)
+    raw = make_raw(31.0)
+    sensor = NAMES.index("MEG1631")
+    for moment, key in keys:
+        first = round((moment + 1.0 + 0.08) * 100)
+        raw._data[sensor, first : first + 5] += 4e-12 * (key == "a")
+    save(raw.crop(1.0), tmp_path / "run1_raw.fif")
+    events = table(tmp_path / "events.tsv", {"run1": "run1_raw.fif"}, keys, start=77.0)
+    result = prepare(tmp_path, events, {}, resample_hz=0.0)
+    place = tmp_path / result["stores"][0] / "train"
+    x_WCT, y_W = np.load(place / "x.npy"), np.load(place / "y.npy")
+    contrast_CT = x_WCT[y_W == 0].mean(axis=0) - x_WCT[y_W == 1].mean(axis=0)
+    channel, sample = np.unravel_index(np.argmax(contrast_CT), contrast_CT.shape)
+    assert NAMES[channel] == "MEG1631"
+    assert sample / 100 - 0.2 == pytest.approx(0.1, abs=0.011)
+
+
 @pytest.mark.parametrize("damage", ["cut", "absent", "table"])
 def test_damaged_input_leaves_nothing_behind(tmp_path: Path, made: Path, damage: str) -> None:
     file = tmp_path / "run1_raw.fif"
