@@ -155,7 +155,8 @@ def test_options_of_the_command_line_win_and_json_is_alone_on_stdout(shell: Shel
 )
 def test_a_job_fails_when_it_should(shell: Shell, condition: str, code: int) -> None:
     shell.write("study.toml", STUDY + '\n[set]\nfault.mode = "crash"\nfault.share = 0.5\n')
-    done = shell.run("study", "start", "study.toml", *RUNS, "--fail-if", condition)
+    words = (*RUNS, "--rounds", "1", "--trials", "8", "--fail-if", condition)
+    done = shell.run("study", "start", "study.toml", *words)
     assert done.code == code, done.out + done.err
     assert (f"--fail-if {condition} holds" in done.out) is (code != exits.OK)
     assert "failures: " in done.out
@@ -257,7 +258,8 @@ def test_the_test_part_is_opened_once_unless_there_is_a_reason(shell: Shell) -> 
 
 
 def test_the_demo_starts_goes_on_and_starts_anew(shell: Shell) -> None:
-    small = ("--entry", "neurosweep.testing", "--recipe", "instant", "--trials", "4", *RUNS)
+    jobs = ("--entry", "neurosweep.testing", "--recipe", "instant")
+    small = (*jobs, "--rounds", "1", "--trials", "4", *RUNS)
     first = shell.run("demo", *small)
     assert first.code == exits.OK, first.err
     assert "starting a new demo" in first.out
