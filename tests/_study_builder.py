@@ -72,6 +72,7 @@ class StudyBuilder:
     fail_share: float = 0.08
     seed: int = 7
     idea: str = IDEA
+    idea_every: int = 9
     steps: int = 6
     clock: StepClock = field(default_factory=StepClock)
 
@@ -192,7 +193,7 @@ class StudyBuilder:
                     index,
                     self.propose(round_number, index) if search else {},
                     1000 * round_number + index,
-                    self.idea if search and index % 9 == 4 else "",
+                    self.idea if search and index % self.idea_every == self.idea_every // 2 else "",
                     "fallback" if search and index % 25 == 24 else "agent",
                 )
             )
@@ -315,6 +316,35 @@ class StudyBuilder:
                 "predictions_sha": sha256_bytes(body.encode()),
             },
         )
+
+    def confirm(self, seeds: int = 3) -> None:
+        """Freeze the best, open the vault, and score fresh seeds on the test part."""
+        number = self.rounds + 1
+        overrides = dict(self.best)
+        frozen = {"trial": self.best_trial, "round": number, "overrides": overrides, "reason": ""}
+        self.ledger.append("champion_frozen", {**frozen, "config_sha": "0" * 64, "count": seeds})
+        plans = [
+            TrialPlan(f"c{i:03d}", Purpose.CONFIRM, number, i, overrides, 900 + i)
+            for i in range(seeds)
+        ]
+        planned = {"round": number, "trials": [plan.to_dict() for plan in plans]}
+        self.ledger.append("round_planned", planned)
+        token = {"token": "confirm", "round": number}
+        self.ledger.append("submit_intended", {**token, "trials": [[p.trial, 1] for p in plans]})
+        self.ledger.append("submitted", {"token": "confirm", "jobs": {}})
+        for i, plan in enumerate(plans):
+            self.start(plan, 1)
+            self.end(plan, 1, "none", 9.0)
+            if i == 0:
+                opened = {"round": number, "champion": self.best_trial, "opening": 1}
+                self.ledger.append("vault_opened", {**opened, "references_sha": "0" * 64})
+            value = 0.24 + 0.01 * i
+            interval = {"metric": "test_cer", "low": value - 0.05, "high": value + 0.05}
+            others = {"test_cer": [value - 0.05, value + 0.05]}
+            scores = {"metrics": {"test_cer": value}, "interval": {**interval, "others": others}}
+            self.ledger.append("trial_scored", {"trial": plan.trial, "attempt": 1, **scores})
+        counts = {"best": None, "done": seeds, "failed": 0}
+        self.ledger.append("round_closed", {"round": number, **counts})
 
     def close(self) -> None:
         self.ledger.append(

@@ -92,6 +92,21 @@ def test_artifacts_hold_configuration_predictions_beside_references_log_and_figu
     assert b"<title>speller" in runs["study"]["files"]["index.html"]
 
 
+def test_of_a_confirmation_only_aggregates_are_shown(make: MakeBuilder) -> None:
+    builder = make(rounds=1)
+    finish(builder)
+    mirror = Mirror(builder.dir, builder.home)
+    mirror.sync()
+    builder.confirm()
+    assert mirror.sync().caught_up
+    runs = dump(builder.home)
+    assert runs["round-02"]["name"] == "confirm"
+    run = runs["c001"]
+    assert run["tags"]["mlflow.parentRunId"] == "round-02"
+    assert {"test_cer", "test_cer/ci_low"} <= {point[0] for point in run["metrics"]}
+    assert not {"predictions.jsonl", "scores.json"} & set(run["files"])
+
+
 def test_references_are_for_the_driver_alone(make: MakeBuilder) -> None:
     builder = make()
     finish(builder)

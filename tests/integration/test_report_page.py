@@ -173,6 +173,33 @@ def test_a_closed_study_that_lacks_trials_says_so(tmp_path: Path) -> None:
     assert "incomplete: 4 of 8 (cancelled &lt;i&gt;)" in page
 
 
+def test_a_confirmation_is_shown_as_the_test_result(tmp_path: Path) -> None:
+    builder = StudyBuilder(Home(tmp_path), per_round=6, floor=3, rounds=1)
+    builder.create()
+    builder.run_round(0)
+    builder.run_round(1)
+    builder.close()
+    assert 'id="confirmation"' not in build(builder.dir).read_text(encoding="utf-8")
+    builder.confirm()
+    page = build(builder.dir).read_text(encoding="utf-8")
+    section = page[page.index('id="confirmation"') : page.index('id="running-best"')]
+    assert f"The configuration of {builder.best_trial} was frozen" in section
+    assert "0.2500" in section
+    assert "0.962" in section
+    assert len(ReportData(builder.dir).search) == 6
+
+
+def test_an_idea_that_is_said_of_every_trial_tells_nothing(tmp_path: Path) -> None:
+    builder = StudyBuilder(Home(tmp_path), per_round=12, rounds=1, floor=1, idea="by TPE")
+    builder.create()
+    builder.run_round(0)
+    builder.idea_every = 1
+    builder.run_round(1)
+    steps = ReportData(builder.dir).improvements
+    assert steps
+    assert {step.idea for step in steps} == {""}
+
+
 def test_a_higher_objective_can_be_the_better_one(tmp_path: Path) -> None:
     study, _ = build_study(
         tmp_path, per_round=14, rounds=1, metric="val_acc", direction="maximize", fail_share=0.0

@@ -180,7 +180,7 @@ class Mirror:
     def _one_writer(self) -> Iterator[None]:
         try:
             self._home.mlflow_dir.mkdir(parents=True, exist_ok=True)
-            lock = (self._home.mlflow_dir / "mirror.lock").open("a")
+            lock = (self._home.mlflow_dir / "mirror.lock").open("a", encoding="utf-8")
         except OSError as error:
             msg = f"MLflow's folder cannot be written ({error})"
             raise MirrorError(msg) from error

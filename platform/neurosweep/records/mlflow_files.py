@@ -15,6 +15,7 @@ from neurosweep.core.files import loads_strict, read_bytes_capped, read_jsonl
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.mlflow_view import Point, metric_key
 from neurosweep.records.state import Phase, StudyState, TrialState
+from neurosweep.records.types import Purpose
 
 _DENSE = 64
 _MAX_NAMES = 40
@@ -104,20 +105,23 @@ def trial_artifacts(
     """Return name and content of a finished trial's artifacts.
 
     They are the configuration, the scores, the predictions beside their references, the tail of
-    the log, and the difference to the commit. What does not exist is left out.
+    the log, and the difference to the commit. What does not exist is left out. Of a confirmation
+    there are neither predictions nor scores: the test part gives aggregates only.
     """
     folder = study.trial(trial.plan.trial)
     attempt = folder.attempt(trial.attempts[-1].number)
     found: dict[str, bytes] = {}
-    for name, path in (("run.json", folder.run_json), ("scores.json", folder.scores_json)):
-        _take(found, name, path)
+    sealed = trial.plan.purpose is Purpose.CONFIRM
+    _take(found, "run.json", folder.run_json)
+    if not sealed:
+        _take(found, "scores.json", folder.scores_json)
     tail = log_tail(attempt.log)
     if tail:
         found["log_tail.txt"] = tail
     diff_sha = str(state.created.get("diff_sha") or "")
     if diff_sha:
         _take(found, "uncommitted.diff", study.root / "uncommitted.diff")
-    if trial.phase is Phase.SCORED:
+    if trial.phase is Phase.SCORED and not sealed:
         data_fp = str(state.created.get("data_fp", ""))
         table = predictions_table(attempt.predictions, home.secret(data_fp) / "val_refs.jsonl")
         if table:

@@ -11,7 +11,7 @@ from neurosweep.core.config import flatten
 from neurosweep.core.files import canonical_json
 from neurosweep.records.mlflow_names import clean_text, run_name
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
-from neurosweep.records.types import Kind
+from neurosweep.records.types import Kind, Purpose
 
 STUDY_KEY = "study"
 Point = tuple[str, float, int, int]
@@ -55,6 +55,14 @@ def round_key(number: int) -> str:
     return f"round-{number:02d}"
 
 
+def round_name(state: StudyState, round_state: RoundState) -> str:
+    """Return ``round 03``, or the purpose of a round that holds no search trials."""
+    purposes = {state.trials[trial_id].plan.purpose for trial_id in round_state.trials}
+    if len(purposes) == 1 and Purpose.SEARCH not in purposes:
+        return purposes.pop().value
+    return f"round {round_state.number:02d}"
+
+
 def to_ms(t: str) -> int:
     """Return milliseconds since 1970 of a ledger's time."""
     return round(parse_iso(t) * 1000)
@@ -70,8 +78,9 @@ def study_view(state: StudyState) -> RunView:
             continue
         at = to_ms(round_state.closed_t)
         for trial_id in round_state.trials:
-            step += 1
-            value = state.value(state.trials[trial_id])
+            trial = state.trials[trial_id]
+            step += trial.plan.purpose is Purpose.SEARCH
+            value = state.value(trial) if trial.plan.purpose is Purpose.SEARCH else None
             if value is not None and (best is None or better(state, value, best)):
                 best = value
                 points.append((f"running_best/{state.metric}", value, at, step))
@@ -111,7 +120,7 @@ def round_view(state: StudyState, round_state: RoundState) -> RunView:
         points.append(("core_hours", hours, at, round_state.number))
     return RunView(
         round_key(round_state.number),
-        f"round {round_state.number:02d}" if round_state.number else "floor",
+        round_name(state, round_state),
         "",
         "FINISHED" if closed else "RUNNING",
         to_ms(round_state.planned_t),
@@ -164,7 +173,8 @@ def _trial_points(state: StudyState, trial: TrialState, at: int) -> Iterator[Poi
         yield (name, float(value), at, 0)
     for side in ("low", "high"):
         if isinstance(trial.interval.get(side), int | float):
-            yield (f"{state.metric}/ci_{side}", float(trial.interval[side]), at, 0)
+            metric = metric_key(str(trial.interval.get("metric", state.metric)))
+            yield (f"{metric}/ci_{side}", float(trial.interval[side]), at, 0)
     for subject, value in sorted(subject_values(trial, state.metric).items()):
         yield (f"{state.metric}/{metric_key(subject)}", value, at, 0)
     last = trial.attempts[-1]

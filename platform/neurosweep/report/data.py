@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ _METRIC_LABELS = {
     "test_cer": "test CER",
     "test_wer": "test WER",
     "test_acc": "test accuracy",
+    "test_window_err": "test error per window",
 }
 _MAX_CHANGES = 2
 
@@ -51,6 +53,8 @@ class Improvement:
         Place of the trial among all search trials, from 1.
     changes
         What differs from the best before, as text, the most telling first.
+    idea
+        What the agent said it tried; empty where it says the same of many trials.
     """
 
     number: int
@@ -58,13 +62,13 @@ class Improvement:
     value: float
     position: int
     changes: tuple[str, ...]
+    idea: str = ""
 
     @property
     def short(self) -> str:
         """What changed, in a few words."""
-        idea = clean_text(self.trial.plan.idea, 40)
-        if idea:
-            return idea
+        if self.idea:
+            return clean_text(self.idea, 40)
         more = len(self.changes) - _MAX_CHANGES
         text = ", ".join(self.changes[:_MAX_CHANGES]) or "same settings"
         return f"{text} +{more}" if more > 0 else text
@@ -233,8 +237,15 @@ class ReportData:
                 continue
             before = found[-1].trial if found else None
             changes = tuple(self._changes(trial, before))
-            found.append(Improvement(len(found) + 1, trial, value, position, changes))
+            idea = "" if trial.plan.idea in self._stock_ideas else clean_text(trial.plan.idea)
+            found.append(Improvement(len(found) + 1, trial, value, position, changes, idea))
         return found
+
+    @cached_property
+    def _stock_ideas(self) -> frozenset[str]:
+        """Ideas that are said of more than a fifth of the trials: they tell nothing of one."""
+        counts = Counter(trial.plan.idea for trial in self.search)
+        return frozenset(idea for idea, n in counts.items() if n > max(2, len(self.search) / 5))
 
     def _changes(self, trial: TrialState, before: TrialState | None) -> list[str]:
         """Return the differing parameters; the more they move and matter, the earlier."""
@@ -274,6 +285,15 @@ class ReportData:
         if not isinstance(low, int | float) or not isinstance(high, int | float):
             return None
         return float(low), float(high)
+
+    def interval_of(self, trial: TrialState, metric: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of any metric of a trial, when the ledger has it."""
+        if metric == self.metric:
+            return self.interval(trial)
+        ends = trial.interval.get("others", {}).get(metric)
+        if not isinstance(ends, list) or len(ends) != 2:
+            return None
+        return float(ends[0]), float(ends[1])
 
     def subjects(self, trials: Sequence[TrialState]) -> dict[str, float]:
         """Return the objective of every subject, averaged over trials."""

@@ -9,8 +9,7 @@ from neurosweep.core.provenance import environment_info
 from neurosweep.core.schema import FieldSpec
 from neurosweep.records.mlflow_names import clean_text, show_value
 from neurosweep.records.mlflow_ui import mlflow_links
-from neurosweep.records.types import Purpose
-from neurosweep.report import tables, theme
+from neurosweep.report import headline, tables, theme
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.effects import Effects
 from neurosweep.report.running import NARROW, WIDE, RunningBest
@@ -51,11 +50,12 @@ def _context(data: ReportData) -> dict[str, Any]:
         "label": data.label,
         "study_id": data.state.study,
         "version": environment_info().get("neurosweep", ""),
-        "status": _status(data),
-        "lede": _lede(data),
-        "meta": _meta(data),
-        "tiles": _tiles(data),
-        "caveat": _caveat(data),
+        "status": headline.status(data),
+        "lede": headline.lede(data),
+        "meta": headline.meta(data),
+        "tiles": headline.tiles(data),
+        "caveat": headline.caveat(data),
+        "confirmation": headline.confirmation(data),
         "running": _running(data) if data.search or data.floor else None,
         "improvements": tables.improvement_rows(data),
         "best": tables.best_table(data) if has_scores else None,
@@ -69,132 +69,6 @@ def _context(data: ReportData) -> dict[str, Any]:
         "provenance": _provenance(data),
         "rerun": best.plan.trial if best else "TRIAL",
         "links": _links(data),
-    }
-
-
-def _status(data: ReportData) -> dict[str, str]:
-    if data.state.closed is None:
-        return {"text": "in progress", "css": "open"}
-    reason = clean_text(str(data.state.closed.get("reason", "")), 60)
-    wanted = _num_planned(data)
-    ended = sum(trial.phase.final for trial in data.search)
-    if ended >= wanted:
-        return {"text": "complete", "css": "good"}
-    return {"text": f"incomplete: {ended} of {wanted} ({reason})", "css": "bad"}
-
-
-def _num_planned(data: ReportData) -> int:
-    budget = data.state.spec.get("budget", {})
-    return int(budget.get("rounds", 0)) * int(budget.get("trials_per_round", 0))
-
-
-def _lede(data: ReportData) -> str:
-    best = data.best
-    if best is None:
-        return "No search trial has been scored yet."
-    text = f"The best of {len(data.scored)} scored trials reaches {data.label} "
-    text += f"{data.value(best):.3f}"
-    ends = data.interval(best)
-    if ends:
-        text += f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})"
-    if data.floor_stats is not None:
-        mean, sd = data.floor_stats
-        text += f"; the unchanged recipe has {mean:.3f} ± {sd:.3f} over {len(data.floor)} seeds"
-    if data.chance is not None:
-        text += f"; chance is {data.chance:.3f}"
-    return text + "."
-
-
-def _meta(data: ReportData) -> list[str]:
-    spec = data.state.spec
-    agent = clean_text(str(spec.get("agent", {}).get("name", "")), 40)
-    day = data.state.created_t[:10]
-    items = [
-        f"agent {agent}",
-        f"recipe {clean_text(str(spec.get('recipe', '')), 60)}",
-        f"{len(data.rounds)} round{'s' * (len(data.rounds) != 1)}",
-        f"created {day}",
-        f"objective {data.metric} ({'lower' if data.state.minimize else 'higher'} is better)",
-    ]
-    return [item for item in items if not item.endswith(" ")]
-
-
-def _tiles(data: ReportData) -> list[dict[str, Any]]:
-    tiles: list[dict[str, Any]] = []
-    best = data.best
-    if best is not None:
-        ends = data.interval(best)
-        note = f"{best.plan.trial}" + (f", 95 % {ends[0]:.3f} to {ends[1]:.3f}" if ends else "")
-        tiles.append(
-            {
-                "name": f"Best, {data.label}",
-                "value": f"{data.value(best):.3f}",
-                "note": note + _accuracy(data, [best.metrics]),
-                "strong": True,
-            }
-        )
-    if data.floor_stats is not None:
-        mean, sd = data.floor_stats
-        floor = [t.metrics for t in data.state.of(Purpose.FLOOR) if t.metrics]
-        note = f"± {sd:.3f}, {len(data.floor)} seeds" + _accuracy(data, floor)
-        tiles.append({"name": "Default recipe", "value": f"{mean:.3f}", "note": note})
-        if best is not None:
-            tiles.append(_gain_tile(data, mean))
-    if data.chance is not None:
-        tiles.append({"name": "Chance", "value": f"{data.chance:.3f}", "note": "by guessing"})
-    failed = len(data.failed)
-    ended = sum(trial.phase.final for trial in data.search)
-    wanted = _num_planned(data) or len(data.search)
-    note = f"{len(data.scored)} scored, {failed} failed"
-    tiles.append({"name": "Search trials", "value": f"{ended} / {wanted}", "note": note})
-    total = sum(trial.core_hours for trial in data.state.trials.values())
-    wall = data.state.wall_seconds
-    note = f"{tables.duration(wall)} of wall time" if wall > 0 else ""
-    tiles.append({"name": "Core-hours", "value": tables.hours(total), "note": note})
-    return tiles
-
-
-def _gain_tile(data: ReportData, mean: float) -> dict[str, Any]:
-    assert data.best is not None
-    gain = mean - data.value(data.best)
-    gain = gain if data.state.minimize else -gain
-    note = f"{100 * gain / abs(mean):+.0f} % of the default" if mean else ""
-    if data.luck is not None:
-        note += f"; luck alone ≈ {data.luck:.3f}"
-    return {"name": "Gain", "value": f"{gain:+.3f}", "note": note}
-
-
-def _accuracy(data: ReportData, metrics: list[Any]) -> str:
-    values = [float(m["val_acc"]) for m in metrics if "val_acc" in m]
-    if data.metric == "val_acc" or not values:
-        return ""
-    return f"; accuracy {mean_sd(values)[0]:.3f}"
-
-
-def _caveat(data: ReportData) -> dict[str, str] | None:
-    confirmed = [
-        value
-        for trial in data.state.of(Purpose.CONFIRM)
-        if (value := data.state.value(trial)) is not None
-    ]
-    if confirmed:
-        mean, sd = mean_sd(confirmed)
-        return {
-            "head": "Confirmed with fresh seeds.",
-            "text": f"{data.label} {mean:.3f} ± {sd:.3f} over {len(confirmed)} runs.",
-        }
-    if data.luck is None or data.floor_stats is None or data.best is None:
-        return None
-    gain = abs(data.floor_stats[0] - data.value(data.best))
-    verdict = "larger than that" if gain > data.luck else "within that"
-    return {
-        "head": "The best of many noisy runs flatters itself.",
-        "text": (
-            f"Seeds of the unchanged recipe differ by {data.floor_stats[1]:.3f} (standard "
-            f"deviation). The best of {len(data.scored)} equally good runs would therefore beat "
-            f"their mean by about {data.luck:.3f} by luck alone; the gain of {gain:.3f} is "
-            f"{verdict}. It is a validation result: fresh seeds and the sealed test part decide."
-        ),
     }
 
 

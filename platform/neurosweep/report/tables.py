@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neurosweep.records.mlflow_names import clean_text, show_value
+from neurosweep.records.mlflow_view import round_name
 from neurosweep.records.state import Phase, TrialState
 from neurosweep.records.types import POLICY, Kind, Purpose
 from neurosweep.report.data import ReportData, metric_label
@@ -38,8 +39,16 @@ def duration(seconds: float) -> str:
 
 
 def hours(core_hours: float) -> str:
-    """Return core-hours with two digits that count."""
-    return f"{core_hours:.2f}" if core_hours >= 0.1 else f"{core_hours:.3g}"
+    """Return core-hours with two digits that count.
+
+    Examples
+    --------
+    >>> hours(12.345), hours(0.0123), hours(0.0004)
+    ('12.35', '0.012', '< 0.001')
+    """
+    if core_hours >= 0.1 or core_hours == 0:
+        return f"{core_hours:.2f}"
+    return f"{core_hours:.3f}" if core_hours >= 0.001 else "< 0.001"
 
 
 def improvement_rows(data: ReportData) -> list[dict[str, str]]:
@@ -55,7 +64,7 @@ def improvement_rows(data: ReportData) -> list[dict[str, str]]:
                 "trial": step.trial.plan.trial,
                 "value": f"{step.value:.4f}",
                 "gain": gain,
-                "idea": clean_text(step.trial.plan.idea, 200),
+                "idea": clean_text(step.idea, 200),
                 "changes": ", ".join(step.changes) or "nothing but the seed",
             }
         )
@@ -217,7 +226,7 @@ def refilled_text(data: ReportData) -> str:
 def cost_table(data: ReportData) -> dict[str, Any]:
     """Return what each round cost, and the study in total."""
     rows = [
-        _cost_row(data, f"round {number}" if number else "floor", trials)
+        _cost_row(data, round_name(data.state, data.state.rounds[number]), trials)
         for number, trials in _by_round(data)
     ]
     everything = list(data.state.trials.values())
