@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_REPORT_EVERY_S = 60.0
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -133,7 +135,10 @@ def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
         check_place(options.on or state.spec["execution"]["on"])
         console.take_logs()
         with _Progress(study, console) as progress:
-            progress.run(_driver(study, options, progress))
+            result = _driver(study, options, progress).run()
+        if not result.mirrored:
+            command = f"neurosweep study report {study.study_id}{home_flag(home_of(study))}"
+            console.line(f"MLflow is not up to date; bring it there with: {command}")
     return conclude(study, console, options.conditions)
 
 
@@ -160,6 +165,7 @@ class _Progress:
         self._clock = SystemClock()
         self._view = view_for(console)
         self._state: StudyState | None = None
+        self._built = self._clock.monotonic()
 
     def __enter__(self) -> _Progress:
         self._view.__enter__()
@@ -168,22 +174,20 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._view.__exit__(None, None, None)
 
-    def run(self, driver: Driver) -> None:
-        """Run the driver to its end; the ledger says how it ended."""
-        driver.run()
-
     def on_tick(self, state: StudyState) -> None:
         """Show the state, at most a few times a second."""
         self._state = state
         self._view.update(self._summary)
 
     def on_round_closed(self, _study: StudyDir, number: int) -> None:
-        """Show the round's end and build the report; the last one follows when the study closes."""
+        """Show the round's end and draw it; the last page follows when the study closes."""
         if self._state is not None:
             self._view.update(self._summary, force=True)
         last = self._state is not None and number == self._state.spec["budget"]["rounds"]
         if number and not last:
-            self._report()
+            self._report(
+                number if self._clock.monotonic() - self._built < _REPORT_EVERY_S else None
+            )
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Build the last report when the study closes, before MLflow is brought up to date."""
@@ -194,11 +198,16 @@ class _Progress:
         assert self._state is not None
         return summarize(self._study, self._state, self._clock.now())
 
-    def _report(self) -> None:
+    def _report(self, only_round: int | None = None) -> None:
+        """Build the page, or of one round only its figure, which is much quicker."""
         try:
-            from neurosweep.report.build import build
+            from neurosweep.report.build import build, round_figure
 
+            if only_round is not None:
+                round_figure(self._study, only_round)
+                return
             build(self._study)
+            self._built = self._clock.monotonic()
         except Exception as error:  # noqa: BLE001 - a page that fails costs no trial
             logger.warning(
                 "the report could not be built (%s); try: neurosweep study report %s",
