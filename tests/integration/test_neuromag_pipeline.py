@@ -130,3 +130,21 @@ def test_damaged_input_leaves_nothing_behind(tmp_path: Path, made: Path, damage:
     with pytest.raises(DataError):
         prepare(home, made, {})
     assert not home.exists() or not any(path.is_file() for path in home.rglob("*"))
+
+
+def test_bad_sensors_are_zero_in_the_store(tmp_path: Path, made: Path) -> None:
+    import mne
+
+    raw = mne.io.read_raw_fif(tmp_path / "run1_raw.fif", preload=True, verbose="ERROR")
+    raw.info["bads"] = ["MEG0242"]
+    save(raw, tmp_path / "run1_raw.fif")
+    result = prepare(tmp_path, made, {})
+    dead = [not rows.any() for rows in parts(tmp_path, result)["train"].transpose(1, 0, 2)]
+    assert [name for name, zero in zip(NAMES, dead, strict=True) if zero] == ["MEG0242"]
+    meta = json.loads((tmp_path / result["stores"][0] / "meta.json").read_text("utf-8"))
+    assert [name for name in NAMES if meta["layout"][name] == [-0.1, -0.1]] == ["MEG0242"]
+
+
+def test_warnings_of_the_reader_reach_the_result(tmp_path: Path, made: Path) -> None:
+    result = prepare(tmp_path, made, {"window_s": (-0.6, 0.3), "outside_events": "drop"})
+    assert any("1 of 56 Keystroke events have a window" in text for text in result["warnings"])
