@@ -80,17 +80,19 @@ def check_finite(recording: Recording) -> None:
 
 
 def check_flat(recording: Recording) -> None:
-    """Refuse channels that never change.
+    """Refuse channels that never change, but for those that the reader set to zero.
 
     Raises
     ------
     DataError
         Naming them.
     """
-    flat = np.flatnonzero(np.ptp(recording.data_CT, axis=1) == 0)
-    if flat.size:
+    zeroed = set(recording.meta.get("zeroed", ()))
+    still = np.flatnonzero(np.ptp(recording.data_CT, axis=1) == 0)
+    flat = [i for i in still if recording.channels[i] not in zeroed]
+    if flat:
         names = _listed(recording.channels[i] for i in flat)
-        msg = f"{recording.name}: {flat.size} of {len(recording.channels)} channels are flat"
+        msg = f"{recording.name}: {len(flat)} of {len(recording.channels)} channels are flat"
         raise DataError(f"{msg} ({names}); mark them as bad or drop them")
 
 

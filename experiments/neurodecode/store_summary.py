@@ -66,7 +66,7 @@ def summarise(
         "val": [item for fold in folds for item in fold.val],
         "test": list(test),
     }
-    warnings = []
+    warnings = [f"{r.name}: {text}" for r in recordings for text in r.meta.get("warnings", ())]
     if unused := splits.unused_items(windows, num_folds):
         warnings.append(f"{unused} items of the official validation part are not used by the folds")
     if seed:
@@ -128,6 +128,7 @@ def store_meta(recording: Recording, windows: Windows, result: Mapping[str, Any]
         "kind": "windows",
         "channels": list(recording.channels),
         "positions": [list(p) if p else None for p in places] if any(places) else None,
+        "layout": recording.meta.get("layout"),
         "window_s": list(windows.window_s),
         "classes": list(windows.classes),
         "symbols": list(windows.symbols),

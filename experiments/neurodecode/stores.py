@@ -10,17 +10,18 @@ whole recordings, test inputs among them.
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 from neurodecode import splits
-from neurodecode.contracts import Dataset, FloatArray, Item, Location
+from neurodecode.contracts import Dataset, FloatArray, Item, Location, Recording
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.store_summary import check_windows, store_meta, summarise
 from neurosweep.core.config import StrictModel, validate
-from neurosweep.core.errors import DataError
+from neurosweep.core.errors import DataError, NeurosweepError
 from neurosweep.core.files import read_json, sha256_file
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home
@@ -30,6 +31,10 @@ DATASETS = "neurodecode.datasets"
 MAX_FOLDS = 100
 
 _FORMAT = 1
+_DAMAGE = (
+    *(ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
+    *(EOFError, zlib.error, MemoryError, RuntimeError),
+)
 _NEEDS = ("Config", "DEFAULT_FOLDS", "sources", "read", "windows")
 _PACKAGE = Path(__file__).parent
 _CODE = (
@@ -135,6 +140,19 @@ def _without_places(config: StrictModel) -> dict[str, Any]:
     return values
 
 
+def _read(module: Dataset, config: Any) -> tuple[Recording, ...]:
+    """Read recordings; whatever a damaged file does to a reader becomes one clear error."""
+    try:
+        return module.read(config)
+    except _DAMAGE as error:
+        if isinstance(error, NeurosweepError):
+            raise
+        name = str(getattr(module, "__name__", "dataset")).rpartition(".")[2]
+        files = ", ".join(str(path) for path in module.sources(config))
+        msg = f"{name}: {files} cannot be read ({type(error).__name__}: {str(error)[:300]})"
+        raise DataError(f"{msg}; the file is damaged or of another format, get it again") from error
+
+
 def _prepare(
     module: Dataset,
     config: StrictModel,
@@ -149,7 +167,7 @@ def _prepare(
     from neurodecode.store_writer import SECRET_FOLDER, write_store
 
     num_folds, seed = how
-    recordings = module.read(config)
+    recordings = _read(module, config)
     for recording in recordings:
         check_recording(recording)
     windows = module.windows(config, recordings)

@@ -107,7 +107,7 @@ def typing_eeg(home: Path, data: Path, trials: int, draws: int) -> None:
     test = confirmed["metrics"]["test_acc"]
     show(
         "typing, official test, 100 presses, once",
-        f"{test['mean']:.3f} [{test['low']:.3f}, {test['high']:.3f}] over {confirmed['seeds']} seeds",
+        f"{test['mean']:.3f} [{test['low']:.3f}, {test['high']:.3f}], {confirmed['seeds']} seeds",
     )
     null = permuted(home, path, result["best"]["config"], draws)
     best = result["best"]["metrics"]["val_acc"]
