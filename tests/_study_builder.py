@@ -18,7 +18,7 @@ from neurosweep.core.files import sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.ids import reserve_trial_id, search_trial_id
 from neurosweep.records.ledger import Ledger
-from neurosweep.records.types import Purpose, TrialPlan
+from neurosweep.records.trial import Purpose, TrialPlan
 
 COMMIT = "4f1d2c9ab37e5d60817263544f1d2c9ab37e5d60"
 DATA_FP = "d3adc0de00112233"

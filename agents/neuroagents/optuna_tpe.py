@@ -23,7 +23,7 @@ from neuroagents._space import Key, bounds_of, check_options, choices_of, draw_n
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.schema import FieldSpec, Schema, Value
 from neurosweep.records.agent_api import Proposal, TrialRecord
-from neurosweep.records.types import POLICY
+from neurosweep.records.trial import POLICY
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -1,3 +1,3 @@
-"""Experiment platform for brain-to-text decoding: exact rounds of training jobs, honestly scored."""
+"""Search platform for brain-to-text decoding: exact rounds of training jobs, honestly scored."""
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from neurosweep.core.errors import ConfigError
 from neurosweep.core.plugins import find_plugins, load_plugin
 from neurosweep.core.schema import FieldSpec, Schema
 from neurosweep.records.agent_api import Agent, Proposal, TrialRecord
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 AGENTS = sorted(find_plugins("neuroagents"))
 N = 50

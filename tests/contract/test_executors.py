@@ -24,7 +24,7 @@ from neurosweep.exec.protocol import (
     TaskSpec,
     TaskView,
 )
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.testing.attempts import make_task
 
 PACKAGE = "neurosweep.exec.executors"

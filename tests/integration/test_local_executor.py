@@ -23,7 +23,7 @@ from neurosweep.core.provenance import code_env
 from neurosweep.exec.claim import Claim, ProcessMark, read_claim
 from neurosweep.exec.executors.local import LocalExecutor
 from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.testing.attempts import make_task
 
 STUDY = "tests-20260101-0000"

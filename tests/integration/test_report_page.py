@@ -9,7 +9,7 @@ from _study_builder import COMMIT, DATA_FP, StudyBuilder, build_study
 
 from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.report.build import build, round_figure
 from neurosweep.report.data import ReportData
 
@@ -222,6 +222,6 @@ def test_no_ledger_and_no_study_are_clear_errors(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_failure_has_a_meaning() -> None:
-    from neurosweep.records.types import POLICY
+    from neurosweep.records.trial import POLICY
 
     assert set(POLICY) == set(Kind)

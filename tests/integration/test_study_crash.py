@@ -13,7 +13,7 @@ from _loop_kit import START, copy_study, drive, new_study, state_of
 
 from neurosweep.records.export import export_study
 from neurosweep.records.state import Phase
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.research.journal import Hooks
 from neurosweep.research.progress import DriveState
 from neurosweep.testing.fake import FakeClock, FakeCluster, Fate

@@ -6,7 +6,7 @@ import pytest
 from _loop_kit import copy_study, new_study, state_of
 
 from neurosweep.records.export import export_study
-from neurosweep.records.types import Kind, Purpose
+from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.placing import Pace
 from neurosweep.research.progress import DriveState
 from neurosweep.research.rerun import rerun

@@ -16,7 +16,7 @@ from _loop_kit import new_study, state_of
 
 from neurosweep.core.files import read_json
 from neurosweep.records.state import Phase
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.research.lock import live_driver
 
 DRIVER = Path(__file__).resolve().parents[1] / "_drive_study.py"

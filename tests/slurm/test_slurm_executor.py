@@ -14,7 +14,7 @@ from neurosweep.core.provenance import code_env
 from neurosweep.exec.executors.slurm import SlurmExecutor
 from neurosweep.exec.profiles import Profile
 from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.testing.attempts import make_task
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(180)]

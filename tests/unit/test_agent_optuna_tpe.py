@@ -14,7 +14,7 @@ from neuroagents.optuna_tpe import completed, create, distribution, told_trials
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.schema import FieldSpec, Schema
 from neurosweep.records.agent_api import Agent, TrialRecord
-from neurosweep.records.types import POLICY, Kind
+from neurosweep.records.trial import POLICY, Kind
 
 SCHEMA = Schema(
     [

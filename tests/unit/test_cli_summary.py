@@ -20,7 +20,7 @@ from neurosweep.cli.wording import (
 )
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "

@@ -13,7 +13,7 @@ from neurosweep.exec.endings import Ending, ended_view, explain
 from neurosweep.exec.failures import Stopped, classify, record_of
 from neurosweep.exec.job_api import Diverged
 from neurosweep.exec.protocol import TaskPhase
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 
 class OutOfMemoryError(RuntimeError):

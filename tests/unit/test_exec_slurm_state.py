@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from neurosweep.core.errors import ExecutorError
 from neurosweep.exec.protocol import TaskPhase
 from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, view_of
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 OWN_UID = 1000
 

@@ -8,7 +8,7 @@ from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.records.fold import fold
 from neurosweep.records.ids import parse_trial_id, reserve_trial_id, search_trial_id
 from neurosweep.records.state import Phase
-from neurosweep.records.types import POLICY, Kind, Purpose, TrialPlan
+from neurosweep.records.trial import POLICY, Kind, Purpose, TrialPlan
 
 T = "2026-01-02T03:04:05.678Z"
 

@@ -8,7 +8,7 @@ from _loop_kit import PACE, START, copy_study, drive, new_study, no_waiting_for_
 from neurosweep.core.errors import StudyError
 from neurosweep.core.files import read_json
 from neurosweep.records.ledger import read_ledger
-from neurosweep.records.types import Kind, Purpose
+from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.best import running_best
 from neurosweep.research.confirm import confirm
 from neurosweep.research.confirmation import confirmation_of

@@ -13,7 +13,7 @@ from _loop_kit import START, ListAgent, copy_study, drive, new_study, state_of
 from neurosweep.core.errors import ExecutorError, LedgerError, LockedError, StudyError
 from neurosweep.core.files import read_json
 from neurosweep.records.state import Phase
-from neurosweep.records.types import Kind, Purpose
+from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.control import send_request
 from neurosweep.research.journal import Hooks
 from neurosweep.research.progress import DriveState

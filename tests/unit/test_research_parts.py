@@ -15,7 +15,7 @@ from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.core.layout import AttemptDir, Home
 from neurosweep.exec.protocol import TaskPhase, TaskView
 from neurosweep.records.export import export_sha, export_study
-from neurosweep.records.types import POLICY, Kind, Outcome
+from neurosweep.records.trial import POLICY, Kind, Outcome
 from neurosweep.research.best import improvements, improves, running_best, top_trials
 from neurosweep.research.control import pending_requests, send_request
 from neurosweep.research.endings import (

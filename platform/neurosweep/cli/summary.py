@@ -15,7 +15,7 @@ from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.types import Outcome, Purpose
+from neurosweep.records.trial import Outcome, Purpose
 from neurosweep.research.best import improvements
 from neurosweep.research.lock import live_driver
 from neurosweep.research.progress import counts_of

@@ -184,8 +184,7 @@ class Schema(Mapping[str, FieldSpec]):
                 problems.append(f"{path}: is exposed twice")
                 continue
             if path not in self._fields:
-                known = [p for p, f in self._fields.items() if f.searchable]
-                problems.append(f"{path}: unknown field{near_misses(path, known)}")
+                problems.append(f"{path}: unknown field{near_misses(path, self._fields)}")
                 continue
             field = _override(self._fields[path], overrides.pop(path, {}), problems)
             if field.searchable:

@@ -12,7 +12,7 @@ from neurosweep.core.files import read_json
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import TaskPhase, TaskView
 from neurosweep.exec.status import EXIT_NO_STATUS
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 _MAX_BYTES = 64 * 1024
 

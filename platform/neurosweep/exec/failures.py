@@ -6,7 +6,7 @@ import errno
 
 from neurosweep.core.errors import ErrorRecord, PredictionsError, WrongCodeError
 from neurosweep.exec.job_api import Diverged
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _GPU_MEMORY = ("cuda out of memory", "hip out of memory", "cuda error: out of memory")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from neurosweep.core.layout import AttemptDir
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 TaskKey = tuple[str, int]
 

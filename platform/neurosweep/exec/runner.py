@@ -39,7 +39,7 @@ from neurosweep.exec.limits import (
 from neurosweep.exec.outputs import MetricsLog, OutputLog, write_predictions
 from neurosweep.exec.run_spec import RunSpec, read_run
 from neurosweep.exec.status import EXIT_CLAIMED, EXIT_NO_STATUS, save_status
-from neurosweep.records.types import Kind, Outcome
+from neurosweep.records.trial import Kind, Outcome
 
 logger = logging.getLogger(__name__)
 

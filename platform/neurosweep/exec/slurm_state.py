@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from neurosweep.core.errors import ExecutorError
 from neurosweep.exec.protocol import TaskPhase, TaskView
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 QUERY_TIMEOUT_S = 30.0
 _QUEUED = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from neurosweep.core.files import atomic_write_json
 from neurosweep.core.layout import AttemptDir
-from neurosweep.records.types import Kind, Outcome
+from neurosweep.records.trial import Kind, Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from neurosweep.core.schema import Schema, Value
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from neurosweep.core.errors import LedgerError
 from neurosweep.records.state import AttemptState, Phase, RoundState, StudyState, TrialState
-from neurosweep.records.types import POLICY, Kind, Outcome, Purpose, TrialPlan
+from neurosweep.records.trial import POLICY, Kind, Outcome, Purpose, TrialPlan
 
 _Handler = Callable[[StudyState, Mapping[str, Any], str], None]
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from neurosweep.core.clock import Clock
 from neurosweep.core.errors import StudyError
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 _LETTERS = {
     Purpose.FLOOR: "f",

@@ -15,7 +15,7 @@ from neurosweep.core.files import loads_strict, read_bytes_capped, read_jsonl
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.mlflow_view import Point, metric_key
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 _DENSE = 64
 _MAX_NAMES = 40

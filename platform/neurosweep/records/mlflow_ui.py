@@ -14,7 +14,7 @@ from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.mlflow_client import redact, tracking_uri
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import StudyState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 DEFAULT_PORT = 5000
 _VIEW = "neurosweep"

@@ -11,7 +11,7 @@ from neurosweep.core.config import flatten
 from neurosweep.core.files import canonical_json
 from neurosweep.records.mlflow_names import clean_text, run_name
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
-from neurosweep.records.types import Kind, Purpose
+from neurosweep.records.trial import Kind, Purpose
 
 STUDY_KEY = "study"
 Point = tuple[str, float, int, int]

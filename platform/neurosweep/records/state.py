@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from neurosweep.core.clock import parse_iso
-from neurosweep.records.types import Kind, Outcome, Purpose, TrialPlan
+from neurosweep.records.trial import Kind, Outcome, Purpose, TrialPlan
 
 
 class Phase(StrEnum):

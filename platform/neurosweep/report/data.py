@@ -18,7 +18,7 @@ from neurosweep.records.ledger import read_ledger
 from neurosweep.records.mlflow_names import clean_text, short_names, show_value
 from neurosweep.records.mlflow_view import better, subject_values
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.report.scales import to_unit
 from neurosweep.report.stats import Importance, expected_luck, importance, mean_sd
 from neurosweep.report.theme import round_colours

@@ -6,7 +6,7 @@ from typing import Any
 
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import TrialState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.report import tables
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.stats import mean_sd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from neurosweep.records.mlflow_names import clean_text
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.report import theme
 from neurosweep.report.data import ReportData
 from neurosweep.report.scales import tidy

@@ -9,7 +9,7 @@ from typing import Any
 from neurosweep.records.mlflow_names import clean_text, show_value
 from neurosweep.records.mlflow_view import round_name
 from neurosweep.records.state import Phase, TrialState
-from neurosweep.records.types import POLICY, Kind, Purpose
+from neurosweep.records.trial import POLICY, Kind, Purpose
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.stats import median
 

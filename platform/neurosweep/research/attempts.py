@@ -13,7 +13,7 @@ from neurosweep.core.errors import ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskView
 from neurosweep.records.state import AttemptState, Phase, TrialState
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.research.endings import (
     Claimed,
     Ending,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurosweep.records.state import StudyState, TrialState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import StudyDir
 from neurosweep.exec.protocol import Executor
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.types import Purpose, TrialPlan
+from neurosweep.records.trial import Purpose, TrialPlan
 from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.best import running_best
 from neurosweep.research.confirmation import Confirmation, result_of

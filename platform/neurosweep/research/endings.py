@@ -19,7 +19,7 @@ from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.claim import read_claim, take_claim
 from neurosweep.exec.protocol import TaskView
 from neurosweep.exec.status import EXIT_CLAIMED, EXIT_NO_STATUS
-from neurosweep.records.types import POLICY, Kind, Outcome
+from neurosweep.records.trial import POLICY, Kind, Outcome
 
 _MAX_STATUS_BYTES = 1024 * 1024
 _MAX_SMALL_BYTES = 64 * 1024

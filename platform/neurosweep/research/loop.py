@@ -20,7 +20,7 @@ from neurosweep.exec.heartbeat import PERIOD_S
 from neurosweep.exec.protocol import Executor
 from neurosweep.records.agent_api import Agent
 from neurosweep.records.state import Phase, RoundState, StudyState
-from neurosweep.records.types import Kind, Purpose, TrialPlan
+from neurosweep.records.trial import Kind, Purpose, TrialPlan
 from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.best import running_best
 from neurosweep.research.control import Request, pending_requests

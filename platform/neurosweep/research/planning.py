@@ -15,7 +15,7 @@ from neurosweep.core.provenance import package_root
 from neurosweep.core.schema import Schema, Value
 from neurosweep.records.ids import reserve_trial_id, search_trial_id
 from neurosweep.records.state import StudyState
-from neurosweep.records.types import Purpose, TrialPlan
+from neurosweep.records.trial import Purpose, TrialPlan
 from neurosweep.research.proposals import Accepted
 from neurosweep.research.seeds import training_seed
 from neurosweep.workspace.snapshot import verify_snapshot

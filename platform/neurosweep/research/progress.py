@@ -8,7 +8,7 @@ from typing import Any
 
 from neurosweep.core.clock import parse_iso
 from neurosweep.records.state import Phase, StudyState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 
 class DriveState(StrEnum):

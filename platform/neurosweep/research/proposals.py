@@ -14,7 +14,7 @@ from neurosweep.core.files import canonical_json
 from neurosweep.core.schema import Schema, Value
 from neurosweep.records.agent_api import Agent, Proposal, TrialRecord
 from neurosweep.records.state import StudyState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 
 logger = logging.getLogger(__name__)
 

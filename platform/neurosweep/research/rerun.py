@@ -15,7 +15,7 @@ from neurosweep.core.provenance import environment_info
 from neurosweep.exec.protocol import Executor, TaskPhase, TaskSpec, TaskView
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.research.endings import Ending, judge_silence, read_status
 from neurosweep.research.loop import task_shape
 from neurosweep.research.planning import RunFolders

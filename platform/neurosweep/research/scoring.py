@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from neurosweep.core.errors import PredictionsError
 from neurosweep.core.files import atomic_write_text, canonical_json, sha256_file
 from neurosweep.core.layout import AttemptDir
-from neurosweep.records.types import TrialPlan
+from neurosweep.records.trial import TrialPlan
 
 if TYPE_CHECKING:
     from neurosweep.evaluation.references import Reference

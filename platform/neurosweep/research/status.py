@@ -13,7 +13,7 @@ from neurosweep.core.plugins import near_misses
 from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, RoundState, StudyState
-from neurosweep.records.types import Purpose
+from neurosweep.records.trial import Purpose
 from neurosweep.research.best import Best, top_trials
 from neurosweep.research.lock import live_driver
 from neurosweep.research.progress import counts_of, hours_used, is_paused

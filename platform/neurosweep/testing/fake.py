@@ -23,7 +23,7 @@ from neurosweep.core.layout import Home
 from neurosweep.exec.claim import Claim, ProcessMark
 from neurosweep.exec.job_api import JobContext
 from neurosweep.exec.protocol import TaskKey, TaskPhase, TaskSpec, TaskView
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 from neurosweep.testing.jobs import instant
 
 

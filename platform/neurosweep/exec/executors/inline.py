@@ -22,7 +22,7 @@ from neurosweep.exec.protocol import (
     TaskView,
 )
 from neurosweep.exec.runner import run_attempt
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 
 class InlineExecutor:

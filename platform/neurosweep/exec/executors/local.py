@@ -31,7 +31,7 @@ from neurosweep.exec.resources import default_workers
 from neurosweep.exec.status import EXIT_CLAIMED
 from neurosweep.exec.warm_client import WarmServer
 from neurosweep.exec.warm_server import registry_file
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from neurosweep.exec.job_api import RunCall
 from neurosweep.exec.profiles import Profile, load_profile
 from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
 from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, run_slurm, view_of
-from neurosweep.records.types import Kind
+from neurosweep.records.trial import Kind
 
 # A task that neither squeue nor sacct knows is given this long before it counts as gone:
 # accounting lags behind the controller.
