@@ -45,16 +45,20 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
     """
     config = read_config(ctx.config, "run.json config")
     torch.set_num_threads(max(1, ctx.threads))
-    torch.set_flush_denormal(True)
     torch.backends.cudnn.deterministic = True
     progress = Progress(ctx)
-    for number, folder in enumerate(ctx.folds):
-        ctx.beat(f"load fold {number}")
-        fold = Fold.read(folder)
-        model = progress.train(fold, config, number)
-        ctx.beat(f"predict fold {number}")
-        for hypothesis in fold.predict(model, config, ctx.part):
-            yield hypothesis.to_dict()
+    torch.set_flush_denormal(True)
+    try:
+        for number, folder in enumerate(ctx.folds):
+            ctx.beat(f"load fold {number}")
+            fold = Fold.read(folder)
+            model = progress.train(fold, config, number)
+            ctx.beat(f"predict fold {number}")
+            for hypothesis in fold.predict(model, config, ctx.part):
+                yield hypothesis.to_dict()
+    finally:
+        # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
+        torch.set_flush_denormal(False)
 
 
 @dataclass(frozen=True)

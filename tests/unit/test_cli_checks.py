@@ -128,6 +128,7 @@ def test_what_is_missing_is_shown_with_what_to_do(
 
 def test_torch_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # another test may have loaded it
     monkeypatch.setattr(checks, "_TORCH_PROBE", 'print(\'{"version": "1"}\')')
     assert checks._probe_torch() == {"version": "1"}
     monkeypatch.setattr(checks, "_TORCH_PROBE", "raise ImportError('no torch here')")
