@@ -46,7 +46,6 @@ def test_a_recipe_file_is_found_from_anywhere(
 @pytest.mark.parametrize(
     ("texts", "part"),
     [
-        ([], "nothing to sweep"),
         (["training.epochs"], "expected PATH=VALUE"),
         (["training.epochs="], "expected PATH=VALUE"),
         (["=3"], "expected PATH=VALUE"),
@@ -61,6 +60,14 @@ def test_a_wrong_sweep_says_what_is_wrong(texts: list[str], part: str) -> None:
     with pytest.raises(ConfigError) as caught:
         grid_design("speller", "pkg", texts, None)
     assert part in str(caught.value)
+
+
+def test_a_sweep_of_nothing_lists_what_can_be_swept() -> None:
+    with pytest.raises(ConfigError, match="nothing to sweep") as caught:
+        grid_design("instant", "neurosweep.testing", [], None)
+    table = str(caught.value).splitlines()
+    assert any(line.startswith("training.learning_rate  in [1e-05, 0.1]") for line in table)
+    assert not any(line.startswith("data.") for line in table)
 
 
 def test_a_run_takes_one_value() -> None:

@@ -194,7 +194,7 @@ def gpu_checks(torch: dict[str, object] | str) -> Iterator[Finding]:
     assert isinstance(names, list)
     build = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built for CPU only"
     detail = f"{torch['version']}, {build}; sees " + (", ".join(map(str, names)) or "no GPU")
-    fix = "install a CUDA build: pip install torch --extra-index-url URL, with the index that PyTorch names for your CUDA"
+    fix = "install a CUDA build: pip install torch --extra-index-url URL, the index for your CUDA"
     yield _finding("gpu", "torch", bool(names), detail, fix)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from neurosweep.core.config import parse_assignment
 from neurosweep.core.errors import ConfigError
-from neurosweep.core.schema import Value
+from neurosweep.core.schema import Schema, Value
 
 _ONCE = ("data.", "preprocessing.")
 
@@ -47,7 +47,7 @@ def grid_design(
     """
     if not assignments:
         msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
-        raise ConfigError(msg)
+        raise ConfigError(f"{msg}\n{_fields(recipe, entry)}")
     levels = _levels(assignments)
     once = {path: values for path, values in levels.items() if path.startswith(_ONCE)}
     several = [path for path, values in once.items() if len(values) > 1]
@@ -69,6 +69,17 @@ def grid_design(
     }
     spec["search"] = _search(axes)
     return spec
+
+
+def _fields(recipe: str, entry: str) -> str:
+    """Return the table of the fields that a recipe offers to a search."""
+    name = str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe
+    from neurosweep.core.entry import call_entry
+
+    facts = call_entry(f"{entry}.entry:describe", {"recipe": name})
+    whole = Schema.from_json(facts["schema"])
+    offered = Schema(f for f in whole.values() if f.searchable and not f.path.startswith(_ONCE))
+    return f"recipe {recipe} offers:\n{offered.table()}"
 
 
 def _base(
