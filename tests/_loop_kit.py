@@ -16,6 +16,7 @@ from neurosweep.core.entry import resolve_entry
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.schema import Schema
 from neurosweep.records.agent_api import Agent, Proposal, TrialRecord
+from neurosweep.records.fold import load_state
 from neurosweep.records.spec import StudySpec
 from neurosweep.records.state import StudyState
 from neurosweep.research.create import create_study
@@ -23,7 +24,6 @@ from neurosweep.research.journal import Hooks
 from neurosweep.research.loop import Driver
 from neurosweep.research.placing import Pace
 from neurosweep.research.progress import DriveResult
-from neurosweep.research.setup import load_state
 from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor
 
 STUDY_ID = "small-20260101-0000"

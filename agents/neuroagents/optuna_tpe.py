@@ -15,12 +15,13 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neuroagents._space import Key, bounds_of, check_options, choices_of, draw_new, key_of, plain
-from neurosweep.core.errors import ConfigError
+from neurosweep.core.errors import ConfigError, MissingPackageError
 from neurosweep.core.schema import FieldSpec, Schema, Value
 from neurosweep.records.agent_api import Proposal, TrialRecord
 from neurosweep.records.trial import POLICY
@@ -226,8 +227,13 @@ def create(options: Mapping[str, Any], seed: int) -> OptunaTpe:
     ------
     ConfigError
         When an option is unknown or not of its type.
+    MissingPackageError
+        When Optuna is not installed: a study must not turn into its fallback unasked.
     """
     del seed
+    if find_spec("optuna") is None:
+        msg = "the agent optuna_tpe needs the package 'optuna'; install it with: pip install optuna"
+        raise MissingPackageError(msg)
     check_options("optuna_tpe", options, REFERENCE_SETTINGS)
     problems = [
         f"{key}: is {value!r}, expected {type(REFERENCE_SETTINGS[key]).__name__}"

@@ -11,7 +11,7 @@ import pytest
 
 from neuroagents import optuna_tpe, random_search
 from neuroagents.optuna_tpe import completed, create, distribution, told_trials
-from neurosweep.core.errors import ConfigError
+from neurosweep.core.errors import ConfigError, MissingPackageError
 from neurosweep.core.schema import FieldSpec, Schema
 from neurosweep.records.agent_api import Agent, TrialRecord
 from neurosweep.records.trial import POLICY, Kind
@@ -223,3 +223,9 @@ def test_earlier_proposals_of_a_round_are_running_for_the_liar(
     monkeypatch.setattr(optuna.study.Study, "ask", spy)
     create({}, 0).propose(_records(40), 5, SCHEMA, np.random.default_rng(0))
     assert running == [0, 1, 2, 3, 4]
+
+
+def test_without_optuna_there_is_no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuroagents.optuna_tpe.find_spec", lambda _name: None)
+    with pytest.raises(MissingPackageError, match="pip install optuna"):
+        create({}, 0)

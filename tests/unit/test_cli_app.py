@@ -166,3 +166,20 @@ def test_only_the_chosen_verb_is_imported() -> None:
 def test_an_error_names_the_parser_that_met_it() -> None:
     with pytest.raises(UsageError, match="neurosweep data check --help"):
         parse(app.build_parser("data"), ["data", "check", "speller", "--hme", "x"])
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ModuleNotFoundError("No module named 'git'", name="git.repo")
+    monkeypatch.setattr("neurosweep.cli.verbs.doctor.run", breaking(error))
+    assert main(["doctor"]) == exits.USER_ERROR
+    assert "pip install GitPython" in capsys.readouterr().err
+
+
+def test_pages_of_a_named_server_are_not_served_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main(["ui", "--home", str(tmp_path)]) == exits.OK
+    assert "served at http://127.0.0.1:9" in capsys.readouterr().out

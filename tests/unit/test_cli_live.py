@@ -16,8 +16,9 @@ from rich.console import Console as RichConsole
 
 from neurosweep.cli.console import Console, aligned
 from neurosweep.cli.live import LiveView, PlainView, panel, view_for
-from neurosweep.cli.summary import read_state, summarize
+from neurosweep.cli.summary import summarize
 from neurosweep.core.layout import Home
+from neurosweep.records.fold import load_state
 
 
 @dataclass
@@ -47,7 +48,7 @@ def summary(tmp_path: Path) -> dict[str, Any]:
     builder.create()
     builder.run_round(0)
     builder.run_round(1)
-    return summarize(builder.dir, read_state(builder.dir), builder.clock.t, detail=True)
+    return summarize(builder.dir, load_state(builder.dir), builder.clock.t, detail=True)
 
 
 @pytest.fixture

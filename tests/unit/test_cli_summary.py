@@ -8,7 +8,7 @@ from _study_builder import StudyBuilder, build_study
 
 from neurosweep.cli.gates import figures
 from neurosweep.cli.locate import find_study
-from neurosweep.cli.summary import read_state, summarize
+from neurosweep.cli.summary import summarize
 from neurosweep.cli.wording import (
     best_text,
     duration,
@@ -20,12 +20,13 @@ from neurosweep.cli.wording import (
 )
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.fold import load_state
 from neurosweep.records.trial import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
     "best chance improvements failures errors pace core_hours seconds created test_part "
-    "folder report"
+    "test_openings folder report"
 )
 
 
@@ -37,7 +38,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
 
 
 def of(study: StudyDir, **changes: Any) -> dict[str, Any]:
-    return summarize(study, read_state(study), now=2e9, detail=True) | changes
+    return summarize(study, load_state(study), now=2e9, detail=True) | changes
 
 
 def test_the_keys_that_programs_rely_on(study: StudyDir) -> None:
@@ -52,7 +53,7 @@ def test_the_keys_that_programs_rely_on(study: StudyDir) -> None:
 
 
 def test_the_figures_are_those_of_the_ledger(study: StudyDir) -> None:
-    summary, state = of(study), read_state(study)
+    summary, state = of(study), load_state(study)
     trials = summary["trials"]
     assert (trials["planned"], trials["done"] + trials["failed"]) == (20, 20)
     assert summary["state"] == "complete"
@@ -161,3 +162,12 @@ def test_a_file_that_was_never_started_says_how_to_start_it(
     other.write_text("name = ", encoding="utf-8")
     with pytest.raises(StudyError, match="not valid TOML"):
         find_study(str(other), lambda: home)
+
+
+def test_the_test_part_is_offered_only_while_it_is_sealed(study: StudyDir) -> None:
+    def offers(**changes: Any) -> bool:
+        steps = next_steps(of(study, state="complete", test_part=True, **changes), "")
+        return any("confirm" in command for command, _ in steps)
+
+    assert offers(test_openings=0)
+    assert not offers(test_openings=1)

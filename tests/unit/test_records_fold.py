@@ -1,11 +1,13 @@
 """Folding gives the state of a study, and refuses steps that cannot have happened."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neurosweep.core.errors import LedgerError, StudyError
-from neurosweep.records.fold import fold
+from neurosweep.core.layout import StudyDir
+from neurosweep.records.fold import fold, load_state
 from neurosweep.records.ids import parse_trial_id, reserve_trial_id, search_trial_id
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import POLICY, Kind, Purpose, TrialPlan
@@ -105,3 +107,10 @@ def test_ids_round_trip() -> None:
     assert parse_trial_id(reserve_trial_id(Purpose.FLOOR, 3)) == (Purpose.FLOOR, 0, 3)
     with pytest.raises(StudyError, match="is not a trial id"):
         parse_trial_id("../../etc")
+
+
+def test_an_emptied_ledger_is_damage(tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    study.ledger.write_bytes(b'{"v": 1, "se')
+    with pytest.raises(LedgerError, match="holds no study_created"):
+        load_state(study)

@@ -98,7 +98,7 @@ def test_of_the_test_part_only_aggregates_are_kept(study):
 
 def test_the_vault_opens_a_second_time_only_for_a_reason(study):
     run_confirm(study)
-    with pytest.raises(StudyError, match=r"opened before.*Give a reason"):
+    with pytest.raises(StudyError, match=r"opened before.*--reason"):
         run_confirm(study)
     result = run_confirm(study, reason="the metric was changed", trial="r01t000")
     assert (result.opening, result.champion) == (2, "r01t000")

@@ -118,3 +118,8 @@ def test_an_error_of_another_process_comes_back_as_the_same_error(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'instant'"):
         create_study(small_spec(recipe="instnat"), home)
     assert nothing_left(home)
+
+
+def test_a_direction_against_the_metric_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="maximize would search for the worst val_cer"):
+        new_study(tmp_path, objective={"direction": "maximize"})

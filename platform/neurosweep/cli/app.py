@@ -21,7 +21,7 @@ from typing import NoReturn
 from neurosweep import __version__
 from neurosweep.cli import exits
 from neurosweep.cli.parser import Parser, parse
-from neurosweep.core.errors import NeurosweepError
+from neurosweep.core.errors import NeurosweepError, missing_package
 
 VERBS: Mapping[str, str] = {
     "demo": "search on a real EEG recording, from data to report, in a few minutes",
@@ -91,6 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(exits.INTERRUPTED, "Interrupted", text, as_json=wants_json)
     except NeurosweepError as error:
         return _fail(error.exit_code, type(error).__name__, str(error), as_json=wants_json)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "neurosweep":
+            return _unexpected(error, arguments, as_json=wants_json)
+        text = str(missing_package(error, f"neurosweep {verb}"))
+        return _fail(exits.USER_ERROR, "MissingPackageError", text, as_json=wants_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.OK

@@ -22,9 +22,10 @@ def confirm(
         When the study has not ended, has no score or no test part, or the test part was opened
         before and no reason is given.
     """
+    from neurosweep.records.fold import load_state
     from neurosweep.records.mlflow_worker import ProcessMirror
     from neurosweep.research.confirm import confirm as confirm_study
-    from neurosweep.research.setup import build_executor, load_state
+    from neurosweep.research.setup import build_executor
 
     state = load_state(study)
     executor = build_executor(study, state, on=options.on, workers=options.workers)

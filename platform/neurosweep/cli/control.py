@@ -5,9 +5,9 @@ from __future__ import annotations
 from neurosweep.cli import exits
 from neurosweep.cli.console import Console
 from neurosweep.cli.parser import hint
-from neurosweep.cli.summary import read_state
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import StudyDir
+from neurosweep.records.fold import load_state
 
 
 def control(study: StudyDir, console: Console, action: str, reason: str, trial: str) -> int:
@@ -21,7 +21,7 @@ def control(study: StudyDir, console: Console, action: str, reason: str, trial: 
     from neurosweep.research.control import send_request
     from neurosweep.research.lock import live_driver
 
-    state = read_state(study)
+    state = load_state(study)
     if state.closed is not None:
         msg = f"study {study.study_id}: has ended ({state.closed['reason']}); nothing to {action}"
         raise StudyError(msg)

@@ -15,7 +15,7 @@ from neurosweep.cli.console import Console
 from neurosweep.cli.gates import Condition, parse_condition, violations
 from neurosweep.cli.live import view_for
 from neurosweep.cli.options import home_flag, parse_on
-from neurosweep.cli.summary import home_of, read_state, summarize
+from neurosweep.cli.summary import home_of, summarize
 from neurosweep.cli.wording import (
     changes_text,
     error_text,
@@ -28,6 +28,7 @@ from neurosweep.cli.wording import (
 from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import ExecutorError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.fold import load_state
 from neurosweep.records.state import StudyState
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def check_place(on: str) -> None:
 
 def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
     """Run a study from where it is until it ends, and return the exit code."""
-    state = read_state(study)
+    state = load_state(study)
     if state.closed is None:
         check_place(options.on or state.spec["execution"]["on"])
         console.take_logs()
@@ -218,7 +219,7 @@ class _Progress:
 
 def conclude(study: StudyDir, console: Console, conditions: Sequence[Condition] = ()) -> int:
     """Print what a study came to and return the exit code that follows."""
-    summary = summarize(study, read_state(study), SystemClock().now(), detail=True)
+    summary = summarize(study, load_state(study), SystemClock().now(), detail=True)
     broken = violations(summary, conditions)
     code = _exit_code(summary, broken)
     flag = home_flag(home_of(study))

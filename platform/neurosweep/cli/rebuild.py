@@ -9,11 +9,21 @@ from neurosweep.cli import exits
 from neurosweep.cli.console import Console
 from neurosweep.cli.options import home_flag
 from neurosweep.cli.summary import home_of, links_of, show_path
+from neurosweep.core.errors import ConfigError
 from neurosweep.core.layout import StudyDir
 
 
 def rebuild(study: StudyDir, console: Console, *, mlflow: bool, export: Path | None) -> int:
-    """Build the report, bring MLflow up to date and write the export, as asked."""
+    """Build the report, bring MLflow up to date and write the export, as asked.
+
+    Raises
+    ------
+    ConfigError
+        When the export cannot be written where it is asked for.
+    """
+    if export is not None and (export.is_dir() or not export.absolute().parent.is_dir()):
+        msg = f"--export {export}: expected a file in a folder that exists"
+        raise ConfigError(msg)
     from neurosweep.report.build import build
 
     page = build(study)

@@ -10,18 +10,19 @@ from neurosweep.cli.launch import result_data, show_summary
 from neurosweep.cli.live import view_for
 from neurosweep.cli.locate import studies_of
 from neurosweep.cli.options import home_flag
-from neurosweep.cli.summary import home_of, read_state, summarize
+from neurosweep.cli.summary import home_of, summarize
 from neurosweep.cli.wording import best_text, progress_line
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import LedgerError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.fold import load_state
 
 _WATCH_S = 2.0
 
 
 def show_status(study: StudyDir, console: Console) -> None:
     """Print where one study stands."""
-    summary = summarize(study, read_state(study), SystemClock().now(), detail=True)
+    summary = summarize(study, load_state(study), SystemClock().now(), detail=True)
     flag = home_flag(home_of(study))
     console.line(progress_line(summary))
     show_summary(console, summary, flag)
@@ -34,7 +35,7 @@ def watch(study: StudyDir, console: Console, clock: Clock | None = None) -> None
     clock = clock or SystemClock()
     with view_for(console, clock) as view:
         while True:
-            summary = summarize(study, read_state(study), clock.now())
+            summary = summarize(study, load_state(study), clock.now())
             view.update(lambda shown=summary: shown, force=console.is_terminal)  # type: ignore[misc]
             if summary["state"] != "running":
                 return
@@ -55,7 +56,7 @@ def list_all(home: Home, console: Console) -> None:
 
 def _entry(study: StudyDir, now: float) -> dict[str, Any]:
     try:
-        return summarize(study, read_state(study), now)
+        return summarize(study, load_state(study), now)
     except LedgerError as error:
         return {"v": 1, "study": study.study_id, "state": "damaged", "reason": str(error)}
 

@@ -12,8 +12,6 @@ from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.records.fold import fold
-from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Outcome, Purpose
 from neurosweep.research.best import improvements
@@ -23,17 +21,6 @@ from neurosweep.research.status import StudyStatus, status_of
 
 _NUM_RECENT = 20
 _COUNTS = ("planned", "done", "failed", "running", "queued")
-
-
-def read_state(study: StudyDir) -> StudyState:
-    """Return the state of a study from its ledger.
-
-    Raises
-    ------
-    LedgerError
-        When the ledger is damaged.
-    """
-    return fold(read_ledger(study.ledger))
 
 
 def home_of(study: StudyDir) -> Home:
@@ -91,6 +78,7 @@ def summarize(
         "seconds": round(status.seconds, 3),
         "created": state.created_t,
         "test_part": bool(state.created["data_info"].get("final")),
+        "test_openings": len(state.vault_openings),
         "folder": str(study.root),
         "report": str(report) if report.is_file() else None,
     }

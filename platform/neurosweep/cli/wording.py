@@ -146,7 +146,8 @@ def next_steps(summary: Mapping[str, Any], home: str) -> list[tuple[str, str]]:
     if summary["best"] is not None:
         trial = f"{study}/{summary['best']['trial']}"
         steps.append((f"neurosweep rerun {trial}{home}", "train the best trial again"))
-        if summary["test_part"] and summary["agent"] != "default":
+        closed_part = summary["test_part"] and not summary["test_openings"]
+        if closed_part and summary["agent"] != "default":
             steps.append((f"neurosweep study confirm {study}{home}", "the test part, once"))
     steps.append((f"neurosweep study report {study}{home}", "build the report again"))
     return steps

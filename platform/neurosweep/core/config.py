@@ -131,7 +131,9 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
         hint = near_misses(location[-1], known)
         return f"{path}: unknown key{hint}" + (f" (known: {', '.join(known)})" if not hint else "")
     if detail["type"] == "missing":
-        return f"{path}: is missing"
+        owner = _model_at(model, location[:-1])
+        field = owner.model_fields.get(location[-1]) if owner else None
+        return f"{path}: is missing" + (f" ({field.description})" if field else "")
     given = detail.get("input")
     return f"{path}: {detail['msg']}, got {given!r} ({type(given).__name__})"
 

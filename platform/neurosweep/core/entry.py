@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neurosweep.core.errors import ErrorRecord, NeurosweepError
+from neurosweep.core.errors import ErrorRecord, NeurosweepError, missing_package
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.provenance import code_env
 
@@ -84,13 +85,20 @@ def resolve_entry(entry: str) -> Callable[..., Any]:
     Raises
     ------
     NeurosweepError
-        When the text has no colon, or the module has no such function.
+        When the text has no colon, there is no such module, or it has no such function.
     """
     module_name, colon, name = entry.partition(":")
     if not colon:
         msg = f"entry {entry!r}: expected package.module:function"
         raise NeurosweepError(msg)
-    function = getattr(importlib.import_module(module_name), name, None)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        msg = f"entry {entry!r}: there is no module '{error.name}' in this environment"
+        raise NeurosweepError(msg) from error
+    function = getattr(module, name, None)
     if not callable(function):
         msg = f"entry {entry!r}: {module_name} has no function '{name}'"
         raise NeurosweepError(msg)
@@ -98,12 +106,23 @@ def resolve_entry(entry: str) -> Callable[..., Any]:
     return result
 
 
+def _for_people(error: Exception, entry: str) -> Exception:
+    """Return an error of the machine, not of the code, as one that says what to do."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error, entry)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return NeurosweepError(f"{entry}: the disk is full{where}; make room and try again")
+    return error
+
+
 def _main(call_path: str, answer_path: str) -> int:
     call = read_json(Path(call_path))
     try:
         result = resolve_entry(call["entry"])(call["payload"])
     except Exception as error:  # noqa: BLE001 - the boundary: an error goes back as data
-        atomic_write_json(Path(answer_path), {"error": ErrorRecord.of(error).to_dict()})
+        record = ErrorRecord.of(_for_people(error, call["entry"]))
+        atomic_write_json(Path(answer_path), {"error": record.to_dict()})
         return 1
     atomic_write_json(Path(answer_path), {"result": result})
     return 0

@@ -54,6 +54,25 @@ class LockedError(NeurosweepError):
     """Report that another driver already works on the study."""
 
 
+def missing_package(error: ModuleNotFoundError, what: str = "this") -> MissingPackageError:
+    """Return what to tell of an import that failed.
+
+    Parameters
+    ----------
+    error
+        The failed import.
+    what
+        Who needs the package, in words.
+    """
+    name = (error.name or "").partition(".")[0]
+    install = _PIP_NAMES.get(name, name)
+    return MissingPackageError(
+        f"{what} needs the package '{name}', which is not installed; "
+        f"install it with: pip install {install}"
+    )
+
+
+_PIP_NAMES = {"git": "GitPython"}
 _BY_NAME: dict[str, type[NeurosweepError]] = {
     cls.__name__: cls
     for cls in (

@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 
-from neurosweep.core.errors import MissingPackageError, PluginError
+from neurosweep.core.errors import PluginError, missing_package
 
 
 def near_misses(word: str, known: Iterable[str]) -> str:
@@ -72,8 +72,7 @@ def load_plugin(package: str, name: str, needs: tuple[str, ...] = ()) -> ModuleT
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] == package.split(".")[0]:
             raise
-        msg = f"'{name}' needs the package '{error.name}', which is not installed"
-        raise MissingPackageError(f"{msg}; install it with pip install {error.name}") from error
+        raise missing_package(error, f"'{name}'") from error
     missing = [attribute for attribute in needs if not hasattr(module, attribute)]
     if missing:
         msg = f"{known[name]} has no {', '.join(missing)}; a plugin of {package} needs these"

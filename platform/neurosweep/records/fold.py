@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from neurosweep.core.errors import LedgerError
+from neurosweep.core.layout import StudyDir
+from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import AttemptState, Phase, RoundState, StudyState, TrialState
 from neurosweep.records.trial import POLICY, Kind, Outcome, Purpose, TrialPlan
 
@@ -23,6 +25,21 @@ def fold(events: Iterable[Mapping[str, Any]]) -> StudyState:
     state = StudyState()
     for event in events:
         apply(state, event)
+    return state
+
+
+def load_state(study: StudyDir) -> StudyState:
+    """Return the state of a study.
+
+    Raises
+    ------
+    LedgerError
+        When the ledger is absent, empty or damaged.
+    """
+    state = fold(read_ledger(study.ledger))
+    if not state.study:
+        msg = f"{study.ledger}: holds no study_created; the study was never made, or was emptied"
+        raise LedgerError(msg)
     return state
 
 

@@ -157,7 +157,8 @@ class _Case:
             earlier = self._state.vault_openings[-1]
             msg = (
                 f"the test part was opened before, at {earlier['t']} for {earlier['champion']}; "
-                "every further look makes its figures less honest. Give a reason to open it again"
+                "every further look makes its figures less honest. To open it again say why with "
+                "--reason TEXT"
             )
             raise StudyError(msg)
         config = full_config(self._state.config, source.plan.overrides)

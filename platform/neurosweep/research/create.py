@@ -159,12 +159,15 @@ def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
     _refuse_data_fields(exposed)
     schema = whole.exposed(exposed, spec.search.override)
     metric = spec.objective.metric or facts["objective"]["metric"]
-    direction = spec.objective.direction or _direction(metric, facts)
+    direction = _direction(metric, facts)
     known = facts.get("metrics", [metric])
     if metric not in known:
         listed = ", ".join(known)
         msg = f"[objective] metric: unknown '{metric}'{near_misses(metric, known)}; it has: "
         raise ConfigError(f"recipe {spec.recipe}: {msg}{listed}")
+    if spec.objective.direction not in (None, direction):
+        msg = f"[objective] direction: {spec.objective.direction} would search for the worst"
+        raise ConfigError(f"recipe {spec.recipe}: {msg} {metric}; leave it out, or {direction}")
     objective = spec.objective.model_copy(update={"metric": metric, "direction": direction})
     search = spec.search.model_copy(update={"exposed": list(schema)})
     filled = spec.model_copy(update={"objective": objective, "search": search})

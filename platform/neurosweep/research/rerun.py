@@ -13,6 +13,7 @@ from neurosweep.core.files import atomic_write_json
 from neurosweep.core.layout import Home, StudyDir, TrialDir
 from neurosweep.core.provenance import environment_info
 from neurosweep.exec.protocol import Executor, TaskPhase, TaskSpec, TaskView
+from neurosweep.records.fold import load_state
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
@@ -20,7 +21,6 @@ from neurosweep.research.endings import Ending, judge_silence, read_status
 from neurosweep.research.loop import task_shape
 from neurosweep.research.planning import RunFolders
 from neurosweep.research.scoring import Scorer
-from neurosweep.research.setup import load_state
 from neurosweep.research.status import floor_of
 
 # 95 % of the differences between two runs that differ in their seed alone are smaller.

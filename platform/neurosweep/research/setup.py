@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from neurosweep.core.clock import Clock
-from neurosweep.core.errors import LedgerError
 from neurosweep.core.layout import StudyDir
 from neurosweep.core.plugins import load_plugin
 from neurosweep.exec.protocol import ExecSettings, Executor
-from neurosweep.records.fold import fold
-from neurosweep.records.ledger import read_ledger
+from neurosweep.records.fold import load_state
 from neurosweep.records.spec import StudySpec
 from neurosweep.records.state import StudyState
 from neurosweep.research.agents import load_agent, load_fallback
@@ -92,18 +90,3 @@ def build_executor(
     module = load_plugin(_EXECUTORS, name, needs=("create",))
     executor: Executor = module.create(option or None, settings)
     return executor
-
-
-def load_state(study: StudyDir) -> StudyState:
-    """Return the state of a study.
-
-    Raises
-    ------
-    LedgerError
-        When the ledger is absent, empty or damaged.
-    """
-    state = fold(read_ledger(study.ledger))
-    if not state.study:
-        msg = f"{study.ledger}: holds no study_created; the study was never made"
-        raise LedgerError(msg)
-    return state

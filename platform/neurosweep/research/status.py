@@ -10,8 +10,7 @@ from neurosweep.core.clock import Clock, SystemClock, parse_iso
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.plugins import near_misses
-from neurosweep.records.fold import fold
-from neurosweep.records.ledger import read_ledger
+from neurosweep.records.fold import load_state
 from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.trial import Purpose
 from neurosweep.research.best import Best, top_trials
@@ -113,7 +112,7 @@ def study_status(study: StudyDir, clock: Clock | None = None) -> StudyStatus:
     LedgerError
         When the ledger is absent or damaged.
     """
-    state = fold(read_ledger(study.ledger))
+    state = load_state(study)
     holder = live_driver(study.lock, clock)
     return status_of(state, "" if holder is None else str(holder), (clock or SystemClock()).now())
 

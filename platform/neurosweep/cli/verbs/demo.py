@@ -72,14 +72,14 @@ def demo_study() -> dict[str, Any]:
 def _unfinished(home: Home, spec: dict[str, Any]) -> StudyDir | None:
     """Return the newest demo that can go on with the same budget and recipe."""
     from neurosweep.cli.locate import studies_of, study_name
-    from neurosweep.cli.summary import read_state
     from neurosweep.core.errors import LedgerError
+    from neurosweep.records.fold import load_state
 
     for study in reversed(studies_of(home)):
         if study_name(study) != spec["name"]:
             continue
         try:
-            state = read_state(study)
+            state = load_state(study)
         except LedgerError:
             continue
         same = all(state.spec.get(key) == spec[key] for key in ("entry", "recipe", "budget"))

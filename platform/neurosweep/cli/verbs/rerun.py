@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from neurosweep.cli import exits
     from neurosweep.cli.console import Console
     from neurosweep.cli.summary import show_path
+    from neurosweep.records.fold import load_state
     from neurosweep.research.rerun import rerun
-    from neurosweep.research.setup import build_executor, load_state
+    from neurosweep.research.setup import build_executor
 
     if args.on is not None:
         parse_on(args.on)

@@ -47,11 +47,14 @@ def run(args: argparse.Namespace) -> int:
     import importlib.util
 
     from neurosweep.cli.locate import studies_of
+    from neurosweep.records.mlflow_client import redact, tracking_uri
     from neurosweep.records.mlflow_ui import command, environment, mlflow_links
 
     home = open_home(args.home, create=False)
     console = Console(as_json=args.json)
-    words = command(home, args.port)
+    server = tracking_uri(home)
+    remote = server.startswith(("http://", "https://"))
+    words = [] if remote else command(home, args.port)
     links = {study.study_id: mlflow_links(study, args.port) for study in studies_of(home)}
     shown = {study: found for study, found in links.items() if found}
     for study, found in list(shown.items())[-5:]:
@@ -60,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     if not shown:
         console.line("no study was brought to MLflow yet: neurosweep study report STUDY does it")
     console.data({"v": 1, "command": words, "env": environment(), "links": shown})
+    if remote:
+        console.line(f"MLflow is served at {redact(server)}, which MLFLOW_TRACKING_URI names")
+        return exits.OK
     if args.print or args.json:
         console.line(" ".join(words))
         return exits.OK
