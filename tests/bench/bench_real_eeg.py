@@ -109,7 +109,7 @@ def typing_eeg(home: Path, data: Path, trials: int, draws: int) -> None:
         "typing, official test, 100 presses, once",
         f"{test['mean']:.3f} [{test['low']:.3f}, {test['high']:.3f}], {confirmed['seeds']} seeds",
     )
-    null = permuted(home, path, result["best"]["config"], draws)
+    null = permuted(home, path, result["best"]["overrides"], draws)
     best = result["best"]["metrics"]["val_acc"]
     above = sum(value >= best for value in null)
     show(

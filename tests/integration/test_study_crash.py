@@ -13,7 +13,7 @@ from _loop_kit import START, copy_study, drive, new_study, state_of
 
 from neurosweep.records.export import export_study
 from neurosweep.records.state import Phase
-from neurosweep.records.trial import Purpose
+from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.journal import Hooks
 from neurosweep.research.progress import DriveState
 from neurosweep.testing.fake import FakeClock, FakeCluster, Fate
@@ -157,3 +157,27 @@ def test_a_line_cut_anywhere_is_written_again(template, undisturbed, tmp_path):
         assert outcomes(other) == outcomes(study), number
         assert export_study(other)["closed"] == export["closed"]
         shutil.rmtree(tmp_path / f"cut{number}")
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_predictions_lost_before_they_were_scored_end_as_a_failure(template, tmp_path, damage):
+    study = copy_study(template, tmp_path)
+    cluster = new_cluster()
+
+    def die_between_end_and_score(name):
+        search = state_of(study).of(Purpose.SEARCH)
+        if name == "ledger:attempt_ended" and any(t.phase is Phase.ENDED for t in search):
+            raise Death(name)
+
+    with pytest.raises(Death):
+        drive(study, cluster, hooks=Hooks(boundary=die_between_end_and_score))
+    [ended] = [t for t in state_of(study).trials.values() if t.phase is Phase.ENDED]
+    predictions = study.trial(ended.plan.trial).attempt(1).predictions
+    if damage == "gone":
+        predictions.unlink()
+    else:
+        lines = predictions.read_text(encoding="utf-8").splitlines()
+        predictions.write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    assert drive(study, cluster).state is DriveState.COMPLETE
+    trial = state_of(study).trials[ended.plan.trial]
+    assert (trial.phase, trial.kind) == (Phase.FAILED, Kind.BROKEN_PREDICTIONS)

@@ -72,6 +72,11 @@ def test_infrastructure_failures_refill_and_others_spend(kind: Kind) -> None:
     assert trial.phase is (Phase.PLANNED if POLICY[kind].refill else Phase.FAILED)
 
 
+def test_a_good_end_whose_predictions_vanished_becomes_a_failure() -> None:
+    revised = end("broken_predictions", revised=True)
+    assert fold(story(intend(), end("none"), revised)).trials["r01t000"].phase is Phase.FAILED
+
+
 def test_attempts_are_limited() -> None:
     steps = [intend(), end("lost"), intend(2), end("lost", 2)]
     assert fold(story(*steps)).trials["r01t000"].phase is Phase.FAILED
@@ -86,6 +91,9 @@ def test_attempts_are_limited() -> None:
         [intend(2)],
         [intend(), end("none", 2)],
         [intend(), end("none"), end("none")],
+        [intend(), end("none"), end("none", revised=True)],
+        [intend(), end("none"), end("user_error")],
+        [intend(), end("none"), SCORED, end("user_error", revised=True)],
         [intend(), end("none"), SCORED, SCORED],
         [intend(), end("none"), SCORED, intend(2)],
         [("round_closed", {"round": 1})],

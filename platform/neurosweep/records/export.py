@@ -100,6 +100,7 @@ def _trial(trial: TrialState, canonical: bool) -> dict[str, Any]:
         "metrics": dict(trial.metrics),
         "interval": dict(trial.interval),
         "per_subject": {name: dict(means) for name, means in trial.per_subject.items()},
+        "scores_sha": trial.scores_sha,
     }
     if not canonical:
         data["times"] = {"scored": trial.scored_t}
@@ -112,6 +113,7 @@ def _attempt(attempt: AttemptState, canonical: bool) -> dict[str, Any]:
         "outcome": None if attempt.outcome is None else attempt.outcome.value,
         "kind": attempt.kind.value,
         "error": dict(attempt.error),
+        "predictions_sha": attempt.predictions_sha,
     }
     if not canonical:
         data |= {

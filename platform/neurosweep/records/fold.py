@@ -139,13 +139,21 @@ def _started(state: StudyState, data: Mapping[str, Any], t: str) -> None:
 
 
 def _ended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
-    trial, attempt = _attempt(state, data)
+    trial = state.trials[str(data["trial"])]
+    if trial.phase is Phase.ENDED and data.get("revised"):
+        # Ended well, but its predictions were gone or changed before they were scored.
+        attempt = trial.attempts[-1]
+        _require(attempt.number == int(data["attempt"]), "the attempt is not the last")
+        _require(Outcome(data["outcome"]) is Outcome.FAILED, "only a good end can be revised")
+    else:
+        trial, attempt = _attempt(state, data)
     attempt.outcome, attempt.kind = Outcome(data["outcome"]), Kind(data["kind"])
     attempt.ended_t = t
     attempt.error = data.get("error") or {}
     attempt.seconds = float(data.get("seconds", 0.0))
     attempt.peak_mb = float(data.get("peak_mb", 0.0))
     attempt.cores = int(data.get("cores", 1))
+    attempt.predictions_sha = str(data.get("predictions_sha", ""))
     if attempt.outcome is Outcome.DONE:
         trial.phase = Phase.ENDED
         return
@@ -163,6 +171,7 @@ def _scored(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     trial.metrics = data["metrics"]
     trial.interval = data.get("interval") or {}
     trial.per_subject = data.get("per_subject") or {}
+    trial.scores_sha = str(data.get("scores_sha", ""))
 
 
 def _round_closed(state: StudyState, data: Mapping[str, Any], t: str) -> None:

@@ -26,7 +26,7 @@ class AgentSpec(StrictModel):
 class BudgetSpec(StrictModel):
     """How much is run."""
 
-    rounds: NotNegative = Field(10, description="number of rounds")
+    rounds: Positive = Field(10, description="number of rounds")
     trials_per_round: Positive = Field(50, description="search trials in every round")
     trial_minutes: float = Field(45.0, gt=0, description="limit of one attempt, minutes")
     gpu_hours: float | None = Field(None, gt=0, description="closes the study when it is used up")

@@ -44,6 +44,7 @@ class AttemptState:
     seconds: float = 0.0
     peak_mb: float = 0.0
     cores: int = 1
+    predictions_sha: str = ""
 
 
 @dataclass
@@ -58,6 +59,7 @@ class TrialState:
     per_subject: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind = Kind.NONE
     scored_t: str = ""
+    scores_sha: str = ""
 
     @property
     def open_attempt(self) -> AttemptState | None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosweep.core.clock import parse_iso
-from neurosweep.core.errors import ExecutorError, PredictionsError
+from neurosweep.core.errors import ErrorRecord, ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskView
 from neurosweep.records.state import AttemptState, Phase, TrialState
-from neurosweep.records.trial import Kind
+from neurosweep.records.trial import Kind, Outcome
 from neurosweep.research.endings import (
     Claimed,
     Ending,
@@ -91,7 +91,7 @@ class AttemptDesk:
         state = self._journal.state
         for trial in state.trials.values():
             if trial.phase is Phase.ENDED:
-                self._record_score(trial, self._score_again(trial))
+                self._score_late(trial)
         self._placement.take_up(self.open_trials(), may_submit=self.closing is None)
 
     def submit(self, round_number: int, trials: Sequence[TrialState]) -> None:
@@ -265,6 +265,8 @@ class AttemptDesk:
             "peak_mb": ending.peak_mb,
             "cores": self._shape.cores,
         }
+        if scored is not None:
+            data["predictions_sha"] = scored.predictions_sha
         if self.closing is not None:
             data["final"] = True
         self._journal.record("attempt_ended", data)
@@ -281,11 +283,30 @@ class AttemptDesk:
         self._journal.done("scores_json")
         return scored
 
-    def _score_again(self, trial: TrialState) -> Scored:
+    def _score_late(self, trial: TrialState) -> None:
+        """Score what ended under an earlier driver; what cannot be scored any more has failed."""
         attempt = trial.attempts[-1]
         files = self._files(trial, attempt)
         target: Path = self._journal.study.trial(trial.plan.trial).scores_json
-        return self._scorer.score(trial.plan, attempt.number, files, target, {})
+        sha = attempt.predictions_sha
+        expected = {files.predictions.name: sha} if sha else {}
+        try:
+            scored = self._scorer.score(trial.plan, attempt.number, files, target, expected)
+        except PredictionsError as error:
+            data = {
+                "trial": trial.plan.trial,
+                "attempt": attempt.number,
+                "outcome": Outcome.FAILED.value,
+                "kind": Kind.BROKEN_PREDICTIONS.value,
+                "error": ErrorRecord("PredictionsError", str(error)).to_dict(),
+                "seconds": attempt.seconds,
+                "peak_mb": attempt.peak_mb,
+                "cores": attempt.cores,
+                "revised": True,
+            }
+            self._journal.record("attempt_ended", data)
+        else:
+            self._record_score(trial, scored)
 
     def _record_score(self, trial: TrialState, scored: Scored) -> None:
         data = {"trial": trial.plan.trial, "attempt": trial.attempts[-1].number}
