@@ -14,6 +14,8 @@ PATH = {"data.path": "somewhere"}
 
 
 def _path_of(name: str) -> dict[str, str]:
+    if name == "neuromag":
+        return {"data.events": "somewhere/events.tsv"}
     return {} if name == "speller" else PATH
 
 

@@ -12,6 +12,7 @@ from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.best import running_best
 from neurosweep.research.confirm import confirm
 from neurosweep.research.confirmation import confirmation_of
+from neurosweep.research.control import send_request
 from neurosweep.research.journal import Hooks
 from neurosweep.research.rerun import rerun
 from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor, Fate
@@ -132,6 +133,20 @@ def test_a_study_that_is_not_closed_cannot_be_confirmed(tmp_path):
     study = new_study(tmp_path)
     with pytest.raises(StudyError, match="is not closed"):
         run_confirm(study)
+
+
+def test_a_study_that_was_cut_short_is_confirmed_only_for_a_reason(tmp_path):
+    study = new_study(tmp_path, reserve={"floor": 1, "confirm": 1})
+
+    def cancel(line):
+        if line["event"] == "trial_scored" and line["data"]["trial"] == "r01t000":
+            send_request(study, "cancel", reason="enough")
+
+    drive(study, hooks=Hooks(on_event=cancel))
+    with pytest.raises(StudyError, match=r"before its budget was used \(enough\).*--reason"):
+        run_confirm(study)
+    assert state_of(study).champions == []
+    assert run_confirm(study, reason="the deadline").seeds == 1
 
 
 def test_a_trial_without_a_score_cannot_be_confirmed(study):

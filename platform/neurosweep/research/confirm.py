@@ -153,14 +153,8 @@ class _Case:
         count = self._state.spec["reserve"]["confirm"]
         if count < 1:
             raise StudyError("[reserve] confirm is 0: the study keeps no trials for a confirmation")
-        if self._state.vault_openings and not reason:
-            earlier = self._state.vault_openings[-1]
-            msg = (
-                f"the test part was opened before, at {earlier['t']} for {earlier['champion']}; "
-                "every further look makes its figures less honest. To open it again say why with "
-                "--reason TEXT"
-            )
-            raise StudyError(msg)
+        if not reason:
+            self._refuse_without_reason()
         config = full_config(self._state.config, source.plan.overrides)
         data = {
             "trial": source.plan.trial,
@@ -175,6 +169,24 @@ class _Case:
         }
         self._journal.record("champion_frozen", data)
         return data
+
+    def _refuse_without_reason(self) -> None:
+        study, closed = self._state.study, self._state.closed or {}
+        if self._state.vault_openings:
+            earlier = self._state.vault_openings[-1]
+            msg = (
+                f"the test part was opened before, at {earlier['t']} for {earlier['champion']}; "
+                "every further look makes its figures less honest. To open it again say why with "
+                "--reason TEXT"
+            )
+            raise StudyError(msg)
+        if closed.get("reason") != "complete":
+            msg = (
+                f"study {study} was closed before its budget was used ({closed.get('reason')}): "
+                "its best trial is not the outcome of the whole search. To confirm it all the same "
+                "say why with --reason TEXT"
+            )
+            raise StudyError(msg)
 
     def _source(self, trial: str | None) -> TrialState:
         if not self._has_test_part:
