@@ -10,7 +10,6 @@ whole recordings, test inputs among them.
 from __future__ import annotations
 
 import errno
-import zlib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 from neurodecode import splits
 from neurodecode.contracts import Dataset, FloatArray, Item, Location, Recording
+from neurodecode.datasets._damage import DAMAGE
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.store_summary import check_windows, store_meta, summarise
 from neurosweep.core.config import StrictModel, validate
@@ -31,10 +31,6 @@ DATASETS = "neurodecode.datasets"
 MAX_FOLDS = 100
 
 _FORMAT = 1
-_DAMAGE = (
-    *(ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
-    *(EOFError, zlib.error, MemoryError, RuntimeError),
-)
 _NEEDS = ("Config", "DEFAULT_FOLDS", "sources", "read", "windows")
 _PACKAGE = Path(__file__).parent
 _CODE = (
@@ -117,7 +113,7 @@ def _inputs(
     """Return everything that preprocessed samples depend on, as JSON data."""
     folder = _PACKAGE / "datasets"
     files = [_PACKAGE / name for name in _CODE] + sorted((_PACKAGE / "preprocessing").glob("*.py"))
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.csv")]):
         top = path.relative_to(folder).parts[0].removesuffix(".py")
         if top == dataset or top.startswith("_"):
             files.append(path)
@@ -144,7 +140,7 @@ def _read(module: Dataset, config: Any) -> tuple[Recording, ...]:
     """Read recordings; whatever a damaged file does to a reader becomes one clear error."""
     try:
         return module.read(config)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if isinstance(error, NeurosweepError):
             raise
         name = str(getattr(module, "__name__", "dataset")).rpartition(".")[2]

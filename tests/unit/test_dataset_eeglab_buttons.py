@@ -3,11 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _dataset_maker import SHARED, write_eeglab
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from neurodecode.checks import check_recording
-from neurodecode.datasets import eeglab_buttons
+from neurodecode.datasets import _eeglab_header, eeglab_buttons
+from neurodecode.datasets._eeglab_header import facts
 from neurodecode.datasets.eeglab_buttons import Config
+from neurosweep.core.entry import call_entry
 from neurosweep.core.errors import DataError
 
 REAL = SHARED / "eeglab_sample"
@@ -89,3 +91,58 @@ def test_real_recording():
     windows = eeglab_buttons.windows(config, recordings)
     assert recordings[0].data_CT.shape == (30, 30504)
     assert sum(item.labels[0] for item in windows.items) == 74
+
+
+def rewrite(folder, change):
+    """Write the header again with one field changed."""
+    header = folder / "eeglab_data.set"
+    eeg = loadmat(header, squeeze_me=True, struct_as_record=False)["EEG"]
+    change(eeg)
+    savemat(header, {"EEG": {name: getattr(eeg, name) for name in eeg._fieldnames}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda eeg: setattr(eeg, "srate", 0), "srate is 0, must be above 0"),
+        (lambda eeg: setattr(eeg, "srate", "fast"), "srate is 'fast', one finite number"),
+        (lambda eeg: setattr(eeg, "srate", np.array([])), "srate is empty, one finite number"),
+        (lambda eeg: setattr(eeg, "nbchan", 4), "names 5 channels, but has 4"),
+        (lambda eeg: setattr(eeg, "pnts", 7.5), "pnts is 7.5, a whole number"),
+        (
+            lambda eeg: setattr(eeg.event[3], "latency", np.array([])),
+            r"event\(4\)\.latency is empty",
+        ),
+        (lambda eeg: setattr(eeg.event[3], "latency", np.nan), r"event\(4\)\.latency is nan"),
+        (lambda eeg: setattr(eeg.chanlocs[1], "labels", np.array([])), "labels is empty, a name"),
+    ],
+)
+def test_impossible_values_are_named(folder, change, message):
+    rewrite(folder, change)
+    with pytest.raises(DataError, match=message):
+        facts({"path": str(folder / "eeglab_data.set")})
+
+
+@pytest.mark.parametrize("size", [0, 64, 128, 200])
+def test_cut_header_is_one_clear_error(folder, size):
+    header = folder / "eeglab_data.set"
+    header.write_bytes(header.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"get a whole copy|no EEG structure"):
+        facts({"path": str(header)})
+
+
+def test_reader_that_dies_is_one_clear_error(folder, monkeypatch, tmp_path):
+    def die(entry, payload, **options):
+        assert (entry, list(payload)) == ("neurodecode.datasets._eeglab_header:facts", ["path"])
+        code = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+        (tmp_path / "dying_reader.py").write_text(code)
+        return call_entry("dying_reader:facts", payload, **options, code_root=tmp_path)
+
+    monkeypatch.setattr(_eeglab_header, "call_entry", die)
+    with pytest.raises(DataError, match=r"eeglab_data\.set: cannot .*exit code -11.*damaged"):
+        eeglab_buttons.read(Config(path=str(folder)))
+
+
+def test_dropping_every_channel_is_an_error(folder):
+    with pytest.raises(DataError, match=r"data\.drop: leaves none of the 5 channels"):
+        eeglab_buttons.read(Config(path=str(folder), drop="Fz,Cz,Pz,EOG1,EOG2"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import Counter
 
@@ -45,6 +46,8 @@ def test_participants_are_chosen_by_number(folder):
     assert [p.name[:2] for p in feis_null.sources(Config(path=str(folder), participants="03"))] == [
         "03"
     ]
+    with pytest.raises(DataError, match=r"participants: 01 named twice in '01,01'"):
+        feis_null.sources(Config(path=str(folder), participants="01,01"))
     with pytest.raises(DataError, match=r"participants: 09 not in .*; it has 01, 03"):
         feis_null.sources(Config(path=str(folder), participants="03,09"))
 
@@ -57,6 +60,13 @@ def test_participants_are_chosen_by_number(folder):
         (lambda text: text.replace(",goose,", ",gooze,"), "label 'gooze' is unknown"),
         (lambda text: text.replace(",goose,", ",k,", 1), "line 514: an epoch changes"),
         (lambda text: text.replace("4200.", "x", 1), "no numbers"),
+        (lambda text: text.replace(",k,articulators,", ",k,thinking,"), "stage 'thinking' is not"),
+        (
+            lambda text: re.sub(r"(0\.00390625,0,)[\d.]+,", r"\1nan,", text),
+            "line 3: a sample is NaN",
+        ),
+        (lambda text: text.splitlines()[0] + "\n", "has 0 rows"),
+        (lambda _: "", "is empty"),
     ],
 )
 def test_damaged_tables_are_errors(folder, tmp_path, change, message):

@@ -112,3 +112,44 @@ def test_scrambled_channels_are_recognised_by_what_they_share():
     )
     with pytest.raises(DataError, match="27 pairs, for example F3 and F1"):
         check_channels_distinct(broken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Xtr": np.ones((3, 16, 50)) * 1j}, "Xtr holds complex128 values, real numbers"),
+        ({"Xtr": np.ones((3, 16, 50)).astype(str)}, "Xtr holds <U32 values, real numbers"),
+        ({"ytr": [["left"] * 3] * 2}, r"ytr \(2, 3\)"),
+        ({"ytr": "left"}, r"ytr \(\)"),
+        ({"Xtr": np.ones((0, 16, 50)), "ytr": []}, "holds no press"),
+    ],
+)
+def test_arrays_of_other_types_are_errors(tmp_path, changes, message):
+    arrays = {"Xtr": np.ones((3, 16, 50)), "ytr": ["left"] * 3}
+    arrays |= {"Xte": arrays["Xtr"], "yte": arrays["ytr"]}
+    np.savez(tmp_path / "fm16_unscrambled.npz", **{**arrays, **changes})
+    with pytest.raises(DataError, match=message):
+        finger_typing.read(Config(path=str(tmp_path)))
+
+
+def test_values_that_overflow_are_refused_without_a_warning(folder, tmp_path):
+    with np.load(folder / "fm16_unscrambled.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "fm16_unscrambled.npz", **{**arrays, "Xtr": arrays["Xtr"] * 1e300})
+    with pytest.raises(DataError, match="samples are NaN or infinite"):
+        check_recording(finger_typing.read(Config(path=str(tmp_path)))[0])
+
+
+def test_flipped_and_empty_files_are_errors_without_a_warning(folder, tmp_path):
+    path = tmp_path / "fm16_unscrambled.npz"
+    with np.load(folder / path.name) as file:
+        np.savez_compressed(path, **dict(file))
+    damaged = bytearray(path.read_bytes())
+    damaged[200:240] = bytes(range(40))
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="cannot be read"):
+        finger_typing.read(Config(path=str(tmp_path)))
+    (tmp_path / "sp1s_aa_test.txt").write_text("")
+    shutil.copy(folder / "labels_data_set_iv.txt", tmp_path)
+    with pytest.raises(DataError, match=r"sp1s_aa_test\.txt has shape \(0,\)"):
+        finger_typing.read(Config(path=str(tmp_path), source="original"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,82 @@ def test_last_line_that_was_cut_is_dropped(tmp_path):
     assert np.array_equal(cut.data_TC, whole.data_TC[: len(cut.data_TC)])
 
 
+def test_clock_of_another_rate_or_running_back_is_refused(tmp_path):
+    steady = np.arange(2000) * 5
+    _noisetag_log._check_clock(tmp_path, steady)
+    with pytest.raises(DataError, match=r"samples are 2\.50 ms apart, 5 ms \(200 Hz\)"):
+        _noisetag_log._check_clock(tmp_path, steady // 2)
+    back = steady - 120 * (np.arange(2000) >= 1000)
+    with pytest.raises(DataError, match=r"within 5 s after 4\.9 s, 115 ms more samples arrive"):
+        _noisetag_log._check_clock(tmp_path, back)
+
+
+def packets(text, times):
+    """Repeat every packet as often as a function of its number says."""
+    kept, number = [], 0
+    for line in text.splitlines(keepends=True):
+        kept += [line] * (int(times(number)) if "DATAPACKET" in line else 1)
+        number += "DATAPACKET" in line
+    return "".join(kept)
+
+
+def shifted(text, by_ms):
+    """Move all flashes on the shared clock."""
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        re.sub(r"^sts:(\d+)", lambda m: f"sts:{int(m[1]) + by_ms}", line)
+        if "STIMULUSEVENT" in line
+        else line
+        for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("by_ms", "message"),
+    [
+        (3_600_000, r"trial 1 flashes up to 359\d\.\d+ s after the last sample"),
+        (-3_600_000, r"trial 1 flashes up to 3599\.\d+ s before the first sample"),
+        (-800, r"trial 1 flashes up to 0\.\d+ s before the first sample"),
+        (6_000, r"trial 4 flashes up to [12]\.\d+ s after the last sample"),
+    ],
+)
+def test_flashes_on_another_clock_are_refused(tmp_path, by_ms, message):
+    path = write_speller_log(tmp_path / "a.txt")
+    path.write_text(shifted(path.read_text(), by_ms))
+    with pytest.raises(DataError, match=f"events outside the recording: {message}"):
+        noisetag_speller.read(Config(log=str(path)))
+
+
+def test_flashes_after_the_last_sample_of_a_cut_log_are_told(tmp_path):
+    path = write_speller_log(tmp_path / "a.txt")
+    lines = path.read_text().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if "STIMULUSEVENT" in line)
+    flashes = [i for i, line in enumerate(lines) if "STIMULUSEVENT" in line][-10:]
+    path.write_text("".join(x for i, x in enumerate(lines) if i < flashes[0] or i in flashes))
+    assert last in flashes
+    (recording,) = noisetag_speller.read(Config(log=str(path)))
+    (warning,) = recording.meta["warnings"]
+    assert re.fullmatch(r"trial 5: \d+ flashes after the last sample left out", warning)
+
+
+def test_no_window_crosses_a_place_where_samples_were_lost(tmp_path):
+    path = write_speller_log(tmp_path / "a.txt", flashes=200)
+    path.write_text(packets(path.read_text(), lambda i: not 120 <= i < 140))
+    config = Config(log=str(path))
+    (recording,) = noisetag_speller.read(config)
+    (_, cut), (again, _) = recording.segments
+    assert cut == again == pytest.approx(480, abs=8)
+    first = noisetag_speller.windows(config, (recording,)).items[0]
+    onsets = np.array(first.onsets_s)
+    assert 150 < len(onsets) < 180
+    assert not ((onsets < cut / 200.0) & (onsets + 0.3 > cut / 200.0)).any()
+    numbers = np.round(recording.data_CT[0] * 1000)
+    at = np.round(onsets * 200).astype(int)
+    assert (numbers[at + 59] - numbers[at] == 59).all()
+    flash = (numbers[at] - 99) / 4
+    assert np.array_equal(flash, np.unique(flash.astype(int)))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -123,6 +200,14 @@ def test_last_line_that_was_cut_is_dropped(tmp_path):
         (lambda text: text.replace("NEWTARGET", "OTHER"), "holds no trials with flashes"),
         (lambda text: text.replace("{0,", "{9,"), "no single symbol follows the cue"),
         (lambda text: text.replace("{4,1}", "", 1), "set of flashing symbols changes"),
+        (lambda text: text.replace("{4,1}", "{4,7}", 1), "trial 1: a symbol has the state 7, only"),
+        (lambda text: text.replace("{4,1}", "{4,300}", 1), "trial 1: a symbol has the state 300"),
+        (lambda text: text.replace(" id:1 ", " id:99 "), "trial 4: SELECTION has id 99, the 4 sym"),
+        (lambda text: text.replace(" id:1 ", " id:0 "), "that flashed are 1 to 4"),
+        (lambda text: text.replace(" id:1 ", " id:-1 "), "SELECTION has id -1"),
+        (lambda text: packets(text, lambda i: i % 2), r"samples are \d+\.\d\d ms apart, 5 ms"),
+        (lambda text: packets(text, lambda i: 1 + (i == 200)), "the same packet is there twice"),
+        (lambda text: packets(text, lambda i: i < 10), "holds 40 samples, at least 200"),
     ],
 )
 def test_damaged_log_is_one_clear_error(tmp_path, damage, message):

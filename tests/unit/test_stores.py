@@ -204,7 +204,8 @@ def test_code_is_part_of_the_fingerprint(tmp_path, monkeypatch):
     (package / "datasets" / "feis_null.py").write_text("changed")
     (package / "job.py").write_text("changed")
     assert stores._inputs("noisetag_speller", noisetag_speller, config, SPELLER) == before
-    for name in ("datasets/noisetag_speller.py", "datasets/_noisetag_log.py", "splits.py"):
+    names = ("datasets/noisetag_speller.py", "datasets/_noisetag_log.py", "splits.py")
+    for name in (*names, "datasets/_neuromag/helmet.csv"):
         path = package / name
         path.write_text(path.read_text() + "\n")
         after = stores._inputs("noisetag_speller", noisetag_speller, config, SPELLER)

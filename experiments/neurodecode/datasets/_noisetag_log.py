@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ _MS_PER_SAMPLE = 5
 _HORIZON_S = 5.0
 _MIN_FLASHES = 10
 _LOST = 0.02
+_CLOCK_SLACK = 0.02
+_STATES = frozenset((0, 1))
+
+JUMP_MS = 50
 _HEAD = re.compile(r"\bsts:(-?\d+)\s+t:(\w+) ts:-?\d+(.*)")
 _SHAPE = re.compile(r"v\[(\d+)x(\d+)\]:")
 _ROW = re.compile(r"\[([^\[\]]*?),?\]")
@@ -91,9 +96,26 @@ class SpellerLog:
     sample_ms: npt.NDArray[np.int64]
     trials: tuple[Trial, ...]
 
+    def segments(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of samples between which samples were lost."""
+        cuts = np.flatnonzero(np.diff(self.sample_ms) > JUMP_MS) + 1
+        edges = [0, *(int(cut) for cut in cuts), len(self.sample_ms)]
+        return tuple(pairwise(edges))
+
     def sample_of(self, times_ms: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the index of the first sample taken at or after each time."""
         return np.searchsorted(self.sample_ms, np.asarray(times_ms)).astype(np.int64)
+
+    def lost_at(self, times_ms: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Tell which times lie where samples were lost: the next sample is of a later time."""
+        times = np.asarray(times_ms)
+        last = len(self.sample_ms) - 1
+        after = np.clip(self.sample_of(times), 0, last)
+        start = self.sample_ms[np.maximum(after - 1, 0)]
+        lost: npt.NDArray[np.bool_] = (self.sample_ms[after] - start > JUMP_MS) & (
+            self.sample_ms[after] - times >= _MS_PER_SAMPLE
+        )
+        return lost
 
 
 @dataclass
@@ -137,6 +159,8 @@ class _Collector:
             raise ValueError(f"a sample does not have {channels} values")
         if len(rows) != samples:
             raise ValueError(f"a packet of {samples} samples holds {len(rows)}")
+        if self.packet_ms and self.packet_ms[-1] == sts and self.rows[-samples:] == rows:
+            raise ValueError("the same packet is there twice")
         self.rows += rows
         self.packet_ends.append(len(self.rows))
         self.packet_ms.append(sts)
@@ -196,20 +220,52 @@ def _finish(path: Path, collector: _Collector) -> SpellerLog:
     if len({len(row) for row in collector.rows}) > 1:
         raise DataError(f"{path}: the number of channels changes within the log; split the log")
     for index, trial in enumerate(trials, start=1):
-        objects = trial.states[0].keys()
-        if any(state.keys() != objects for state in trial.states):
-            raise DataError(f"{path}: trial {index}: the set of flashing symbols changes")
-        if CUED not in objects or trial.cued_object() is None:
-            msg = f"{path}: trial {index}: no single symbol follows the cue (object {CUED});"
-            raise DataError(f"{msg} only cued (calibration or copy-spelling) logs can be used")
-    return SpellerLog(
-        data_TC=np.array(collector.rows, dtype=np.float32),
-        sample_ms=_sample_times(
-            np.array(collector.packet_ends, dtype=np.int64),
-            np.array(collector.packet_ms, dtype=np.int64),
-        ),
-        trials=trials,
+        _check_trial(f"{path}: trial {index}", trial)
+    with np.errstate(over="ignore"):
+        data_TC = np.array(collector.rows, dtype=np.float32)
+    sample_ms = _sample_times(
+        np.array(collector.packet_ends, dtype=np.int64),
+        np.array(collector.packet_ms, dtype=np.int64),
     )
+    _check_clock(path, sample_ms)
+    return SpellerLog(data_TC, np.maximum.accumulate(sample_ms), trials)
+
+
+def _check_trial(where: str, trial: Trial) -> None:
+    objects = trial.states[0].keys()
+    if any(state.keys() != objects for state in trial.states):
+        raise DataError(f"{where}: the set of flashing symbols changes")
+    foreign = {value for state in trial.states for value in state.values()} - _STATES
+    if foreign:
+        msg = f"{where}: a symbol has the state {min(foreign)}, only 0 (off) and 1 (on) are known"
+        raise DataError(f"{msg}; the log is damaged or of another stimulus, get a whole copy")
+    if CUED not in objects or trial.cued_object() is None:
+        msg = f"{where}: no single symbol follows the cue (object {CUED});"
+        raise DataError(f"{msg} only cued (calibration or copy-spelling) logs can be used")
+    if trial.selection is not None and trial.selection not in trial.objects:
+        shown = trial.objects
+        msg = f"{where}: SELECTION has id {trial.selection}, the {len(shown)} symbols that flashed"
+        raise DataError(
+            f"{msg} are {shown[0]} to {shown[-1]}; the log is damaged, get a whole copy"
+        )
+
+
+def _check_clock(path: Path, sample_ms: npt.NDArray[np.int64]) -> None:
+    """Refuse samples that are more or fewer than the time between them allows."""
+    if len(sample_ms) < SFREQ_HZ:
+        msg = f"{path}: holds {len(sample_ms)} samples, at least {SFREQ_HZ:g} (1 s) are needed"
+        raise DataError(f"{msg}; get a whole copy")
+    period = float(sample_ms[-1] - sample_ms[0]) / (len(sample_ms) - 1)
+    if abs(period / _MS_PER_SAMPLE - 1.0) > _CLOCK_SLACK:
+        msg = f"{path}: its samples are {period:.2f} ms apart, {_MS_PER_SAMPLE} ms"
+        msg += f" ({SFREQ_HZ:g} Hz) are expected: DATAPACKETs are missing, doubled or of another"
+        raise DataError(f"{msg} amplifier; get a whole copy or log at {SFREQ_HZ:g} Hz")
+    back_ms = np.maximum.accumulate(sample_ms) - sample_ms
+    if back_ms.max() > JUMP_MS:
+        at_s = float(sample_ms[int(back_ms.argmax())] - sample_ms[0]) / 1000.0
+        msg = f"{path}: within {_HORIZON_S:g} s after {at_s:.1f} s, {back_ms.max()} ms more samples"
+        msg += " arrive than time passes: DATAPACKETs are doubled or out of order"
+        raise DataError(f"{msg}; get a whole copy")
 
 
 def _sample_times(
@@ -233,4 +289,4 @@ def _sample_times(
     sizes = np.diff(packet_ends, prepend=0)
     number = np.arange(1, packet_ends[-1] + 1)
     times: npt.NDArray[np.int64] = _MS_PER_SAMPLE * number + np.repeat(offset, sizes)
-    return np.maximum.accumulate(times)
+    return times

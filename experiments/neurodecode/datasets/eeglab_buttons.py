@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from neurodecode.contracts import Item, Location, Recording, Unit, Windows
+from neurodecode.datasets._eeglab_header import Header, read_header
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
 from neurosweep.core.errors import DataError
@@ -29,7 +30,6 @@ _VOLT = 1e-6
 _HEAD_RADIUS_M = 0.095
 _CLASSES = ("background", "press")
 _SYMBOLS = ("b", "p")
-_FIELDS = ("nbchan", "pnts", "trials", "srate", "data", "event", "chanlocs")
 
 
 class Config(StrictModel):
@@ -80,26 +80,28 @@ def read(config: Config) -> tuple[Recording, ...]:
         When it is damaged, not continuous, or a channel to drop is unknown.
     """
     header, samples = sources(config)
-    eeg = _read_header(header)
-    names = [str(location.labels) for location in np.atleast_1d(eeg.chanlocs)]
+    eeg = read_header(header)
+    names = eeg.channels
     dropped = [name.strip() for name in config.drop.split(",") if name.strip()]
     unknown = sorted(set(dropped) - set(names))
     if unknown:
         msg = f"data.drop: {header} has no channel {', '.join(unknown)}; it has"
         raise DataError(f"{msg} {', '.join(names)}")
     kept = [i for i, name in enumerate(names) if name not in dropped]
+    if not kept:
+        msg = f"data.drop: leaves none of the {len(names)} channels of {header}; name fewer of"
+        raise DataError(f"{msg} {', '.join(names)}")
     data_CT = _read_samples(header, samples, eeg)[kept]
-    sfreq = float(eeg.srate)
     recording = Recording(
         subject="s01",
         recording="buttons",
-        sfreq_hz=sfreq,
+        sfreq_hz=eeg.sfreq_hz,
         data_CT=np.ascontiguousarray(data_CT * _VOLT, dtype=np.float32),
         channels=tuple(names[i] for i in kept),
         units=(_UNIT,) * len(kept),
         segments=((0, data_CT.shape[1]),),
-        events=tuple(_event(event, sfreq) for event in np.atleast_1d(eeg.event)),
-        positions=_positions([np.atleast_1d(eeg.chanlocs)[i] for i in kept]),
+        events=tuple(_event(*event, eeg.sfreq_hz) for event in eeg.events),
+        positions=_positions(eeg, kept),
         source_sha256={path.name: sha256_file(path) for path in (header, samples)},
     )
     return (recording,)
@@ -162,55 +164,35 @@ def _background(config: Config, recording: Recording, presses: list[float]) -> l
     return onsets
 
 
-def _read_header(path: Path) -> Any:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        content = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
-        msg = f"{path}: cannot be read as an EEGLAB header ({error}); a .set file of MATLAB"
-        raise DataError(f"{msg} version 5 to 7 is expected, get a whole copy") from error
-    eeg = content.get("EEG")
-    missing = [name for name in _FIELDS if not hasattr(eeg, name)]
-    if missing:
-        raise DataError(f"{path}: has no EEG structure with {', '.join(missing)}")
-    if eeg.trials != 1:
-        raise DataError(f"{path}: holds {eeg.trials} epochs; a continuous recording is expected")
-    return eeg
-
-
-def _read_samples(header: Path, path: Path, eeg: Any) -> npt.NDArray[np.float32]:
-    channels, points = int(eeg.nbchan), int(eeg.pnts)
+def _read_samples(header: Path, path: Path, eeg: Header) -> npt.NDArray[np.float32]:
+    channels, points = len(eeg.channels), eeg.samples
     expected = channels * points * 4
     if path.stat().st_size != expected:
         msg = f"{path}: has {path.stat().st_size} bytes, {header.name} promises {expected}"
         msg += f" ({channels} channels x {points} samples x 4)"
         raise DataError(f"{msg}; the file is cut or belongs to another header, get a whole copy")
-    if len(np.atleast_1d(eeg.chanlocs)) != channels:
-        raise DataError(f"{header}: names {len(eeg.chanlocs)} channels, but has {channels}")
     samples: npt.NDArray[np.float32] = np.fromfile(path, dtype="<f4")
     return samples.reshape(channels, points, order="F")
 
 
-def _event(event: Any, sfreq: float) -> Event:
+def _event(kind: str, latency: float, sfreq: float) -> Event:
     return Event(
-        type="Keystroke" if event.type == _PRESS else "Stimulus",
-        start=(float(event.latency) - 1.0) / sfreq,
+        type="Keystroke" if kind == _PRESS else "Stimulus",
+        start=(latency - 1.0) / sfreq,
         duration=0.0,
         timeline="buttons",
         subject="s01",
         task="buttons",
-        text=str(event.type),
+        text=kind,
     )
 
 
-def _positions(locations: list[Any]) -> dict[str, tuple[float, float, float]]:
-    """Return metres in the head frame; EEGLAB's unit sphere has x to the nose, y to the left."""
+def _positions(eeg: Header, kept: list[int]) -> dict[str, tuple[float, float, float]]:
+    """Return metres in the head frame: right, front, up."""
     places = {}
-    for location in locations:
-        x, y, z = (np.asarray(getattr(location, axis)) for axis in "XYZ")
-        if x.size and y.size and z.size:
-            unit = np.array([-float(y), float(x), float(z)]) * _HEAD_RADIUS_M
-            places[str(location.labels)] = (float(unit[0]), float(unit[1]), float(unit[2]))
+    for index in kept:
+        place = eeg.places[index]
+        if place is not None:
+            unit = np.array([-place[1], place[0], place[2]]) * _HEAD_RADIUS_M
+            places[eeg.channels[index]] = (float(unit[0]), float(unit[1]), float(unit[2]))
     return places

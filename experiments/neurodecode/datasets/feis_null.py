@@ -23,6 +23,7 @@ from pydantic import Field
 
 from neurodecode.contracts import Item, Location, Recording, Unit, Windows
 from neurodecode.datasets import _montage
+from neurodecode.datasets._damage import READ_ERRORS
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
 from neurosweep.core.errors import DataError
@@ -35,6 +36,7 @@ _SAMPLES = 256
 _UNIT: Unit = "V"
 _VOLT = 1e-6
 _MEMBER = "articulators.csv"
+_STAGE = "articulators"
 _NAME = re.compile(r"(\d\d)_articulators\.zip")
 _HEADER = "Time:256Hz,Epoch,F3,FC5,AF3,F7,T7,P7,O1,O2,P8,T8,F8,AF4,FC6,F4,Label,Stage,Flag"
 _CHANNELS = tuple(_HEADER.split(",")[2:-3])
@@ -72,6 +74,10 @@ def sources(config: Config) -> tuple[Path, ...]:
         msg = f"data.path: {folder} has no NN_articulators.zip; name the folder with the fixation"
         raise DataError(f"{msg} epochs of FEIS (doi:10.5281/zenodo.3369178)")
     wanted = [name.strip() for name in config.participants.split(",") if name.strip()]
+    double = sorted({name for name in wanted if wanted.count(name) > 1})
+    if double:
+        msg = f"data.participants: {', '.join(double)} named twice in '{config.participants}'"
+        raise DataError(f"{msg}; name each once")
     unknown = [name for name in wanted if name not in found]
     if unknown:
         msg = f"data.participants: {', '.join(unknown)} not in {folder}; it has"
@@ -118,7 +124,7 @@ def windows(config: Config, recordings: tuple[Recording, ...]) -> Windows:  # no
 
 def _read_one(path: Path) -> Recording:
     rows = _rows(path)
-    if len(rows) % _SAMPLES:
+    if not rows or len(rows) % _SAMPLES:
         msg = f"{path}: {_MEMBER} has {len(rows)} rows, whole epochs of {_SAMPLES} are expected"
         raise DataError(f"{msg}; get a whole copy")
     try:
@@ -127,6 +133,10 @@ def _read_one(path: Path) -> Recording:
         raise DataError(f"{path}: {_MEMBER} holds samples that are no numbers ({error})") from error
     if samples_TC.shape[1:] != (len(_CHANNELS),):
         raise DataError(f"{path}: {_MEMBER} has rows without {len(_CHANNELS)} channels")
+    broken = np.flatnonzero(~np.isfinite(samples_TC).all(axis=1))
+    if len(broken):
+        msg = f"{path}: {_MEMBER}, line {int(broken[0]) + 2}: a sample is NaN or infinite"
+        raise DataError(f"{msg} ({len(broken)} such lines); get a whole copy")
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return _recording(path, f"p{match[1]}", samples_TC, _epoch_labels(path, rows))
@@ -136,9 +146,11 @@ def _rows(path: Path) -> list[list[str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             text = io.TextIOWrapper(archive.open(_MEMBER), encoding="utf-8").read()
-    except (OSError, KeyError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except READ_ERRORS as error:
         msg = f"{path}: cannot be read ({error}); an archive that holds {_MEMBER} is expected"
         raise DataError(f"{msg}, get a whole copy") from error
+    if not text.strip():
+        raise DataError(f"{path}: {_MEMBER} is empty; get a whole copy")
     header, *lines = text.splitlines()
     if header != _HEADER:
         msg = f"{path}: {_MEMBER} begins with '{header[:60]}', expected are the columns"
@@ -150,6 +162,11 @@ def _epoch_labels(path: Path, rows: list[list[str]]) -> list[str]:
     labels = []
     for start in range(0, len(rows), _SAMPLES):
         told = {(row[1], row[-3]) for row in rows[start : start + _SAMPLES]}
+        stages = {row[-2] for row in rows[start : start + _SAMPLES]} - {_STAGE}
+        if stages:
+            msg = f"{path}: {_MEMBER}, from line {start + 2}: stage '{stages.pop()}' is not the"
+            msg += f" fixation phase ('{_STAGE}'), which alone holds nothing to decode"
+            raise DataError(f"{msg}; get the original archive")
         if len(told) > 1:
             line = start + 2
             raise DataError(f"{path}: {_MEMBER}, line {line}: an epoch changes its label or number")
@@ -164,13 +181,14 @@ def _epoch_labels(path: Path, rows: list[list[str]]) -> list[str]:
 def _recording(
     path: Path, subject: str, samples_TC: npt.NDArray[np.float64], labels: list[str]
 ) -> Recording:
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred_CT = (samples_TC - np.median(samples_TC, axis=0)).T * _VOLT
+        data_CT = np.ascontiguousarray(centred_CT, dtype=np.float32)
     return Recording(
         subject=subject,
         recording="fixation",
         sfreq_hz=_SFREQ_HZ,
-        data_CT=np.ascontiguousarray(
-            (samples_TC - np.median(samples_TC, axis=0)).T * _VOLT, dtype=np.float32
-        ),
+        data_CT=data_CT,
         channels=_CHANNELS,
         units=(_UNIT,) * len(_CHANNELS),
         segments=tuple((i * _SAMPLES, (i + 1) * _SAMPLES) for i in range(len(labels))),

@@ -11,7 +11,7 @@ interfacing, NIPS 14. The data are to be had from their authors or from copies; 
 
 from __future__ import annotations
 
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +21,7 @@ from pydantic import Field
 
 from neurodecode.contracts import Item, Location, Part, Recording, Unit, Windows
 from neurodecode.datasets import _montage
+from neurodecode.datasets._damage import READ_ERRORS
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
 from neurosweep.core.errors import DataError
@@ -145,18 +146,25 @@ Labelled = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 def _read_rebuilt(path: Path) -> dict[str, Labelled]:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("Xtr", "ytr", "Xte", "yte")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings(), path.open("rb") as raw:
+            warnings.simplefilter("ignore")
+            with np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in ("Xtr", "ytr", "Xte", "yte")}
+    except READ_ERRORS as error:
         msg = f"{path}: cannot be read ({error}); arrays Xtr, ytr, Xte and yte are expected"
         raise DataError(f"{msg}, get a whole copy") from error
     parts = {}
     for name, suffix in (("train", "tr"), ("test", "te")):
         data, labels = arrays[f"X{suffix}"], arrays[f"y{suffix}"]
-        if data.ndim != 3 or data.shape[1:] != (16, _SAMPLES) or len(data) != len(labels):
+        if data.shape[1:] != (16, _SAMPLES) or labels.shape != data.shape[:1]:
             msg = f"{path}: X{suffix} has shape {data.shape} and y{suffix} {labels.shape};"
             raise DataError(f"{msg} (presses, 16, {_SAMPLES}) and (presses,) are expected")
-        unknown = sorted(set(labels.tolist()) - set(_CLASSES))
+        if not len(data):
+            raise DataError(f"{path}: X{suffix} holds no press; get a whole copy")
+        if data.dtype.kind not in "fiu":
+            msg = f"{path}: X{suffix} holds {data.dtype} values, real numbers in microvolts are"
+            raise DataError(f"{msg} expected; get a whole copy")
+        unknown = sorted(set(labels.tolist()) - set(_CLASSES), key=repr)[:5]
         if unknown:
             raise DataError(f"{path}: y{suffix} holds {unknown}; only {_CLASSES} are expected")
         parts[name] = (data, np.array([_CLASSES.index(str(label)) for label in labels]))
@@ -165,9 +173,10 @@ def _read_rebuilt(path: Path) -> dict[str, Labelled]:
 
 def _read_original(path: Path, labels_path: Path) -> Labelled:
     try:
-        data = np.loadtxt(path)
-        labels = np.loadtxt(labels_path)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data, labels = np.loadtxt(path), np.loadtxt(labels_path)
+    except READ_ERRORS as error:
         msg = f"{path.parent}: {path.name} or {labels_path.name} cannot be read ({error})"
         raise DataError(f"{msg}; get a whole copy of the competition's files") from error
     size = len(_CHANNELS) * _SAMPLES
@@ -187,13 +196,14 @@ def _recording(
     sha: dict[str, str],
 ) -> Recording:
     number, channels, samples = data_NCT.shape
-    data_CT = data_NCT.transpose(1, 0, 2).reshape(channels, number * samples) * _VOLT
+    with np.errstate(over="ignore"):
+        data_CT = (data_NCT.transpose(1, 0, 2) * _VOLT).astype(np.float32)
     names = _CHANNELS[:channels]
     return Recording(
         subject="s01",
         recording=name,
         sfreq_hz=_SFREQ_HZ,
-        data_CT=np.ascontiguousarray(data_CT, dtype=np.float32),
+        data_CT=data_CT.reshape(channels, number * samples),
         channels=names,
         units=(_UNIT,) * channels,
         segments=tuple((i * samples, (i + 1) * samples) for i in range(number)),

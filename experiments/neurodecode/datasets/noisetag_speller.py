@@ -28,6 +28,8 @@ _MAIN = ("s01", "exampledata", "mindaffectBCI_exampledata.txt.gz")
 _OTHER = ("s02", "rc5x5", "mindaffectBCI_rc5x5_bci_200904_1648.txt.gz")
 _SPLIT_OTHER: tuple[Part, ...] = ("train", "train", "val", "test")
 _ONLINE = "Prediction"
+_CUT_MS = 1000
+_LOST = "lost"
 _SYMBOLS = tuple("abcdefghijklmnopqrstuvwxy")
 _CLASSES = {
     "level": ("off", "on"),
@@ -125,13 +127,19 @@ def _logs(config: Config) -> list[tuple[str, str, Path]]:
 def _read_one(subject: str, name: str, path: Path) -> Recording:
     log = _noisetag_log.read_log(path)
     samples, channels = log.data_TC.shape
+    _check_flashes(path, log)
     events: list[Event] = []
     trials = []
+    warnings = []
     for number, trial in enumerate(log.trials):
         onsets = log.sample_of(trial.flash_ms)
         inside = onsets < samples
+        if not inside.all():
+            after = int((~inside).sum())
+            warnings.append(f"trial {number + 1}: {after} flashes after the last sample left out")
         states = trial.states_WS()[inside]
-        events += _events(subject, name, number, onsets[inside], states)
+        lost = log.lost_at(trial.flash_ms)[inside]
+        events += _events(f"{subject}/{name}", number, onsets[inside], states, lost)
         cued = trial.cued_object()
         trials.append(
             {
@@ -150,24 +158,39 @@ def _read_one(subject: str, name: str, path: Path) -> Recording:
         data_CT=np.ascontiguousarray(log.data_TC.T),
         channels=tuple(f"EEG{i + 1}" for i in range(channels)),
         units=("a.u.",) * channels,
-        segments=((0, samples),),
+        segments=log.segments(),
         events=tuple(events),
         source_sha256={path.name: sha256_file(path)},
         meta={
             "trials": trials,
             "log_selections": len(selected),
             "log_hits": sum(t["log_selected"] == t["cued"] for t in selected),
+            "warnings": warnings,
         },
     )
 
 
+def _check_flashes(path: Path, log: _noisetag_log.SpellerLog) -> None:
+    """Refuse flashes outside the samples, but for a last second whose samples were cut off."""
+    first, last = int(log.sample_ms[0]), int(log.sample_ms[-1])
+    for number, trial in enumerate(log.trials, start=1):
+        early, late = first - min(trial.flash_ms), max(trial.flash_ms) - last
+        if max(early, late - _CUT_MS) <= 0 and min(trial.flash_ms) <= last:
+            continue
+        side, by = ("before the first", early) if early > 0 else ("after the last", late)
+        msg = f"{path}: events outside the recording: trial {number} flashes up to {by / 1000:g} s"
+        msg += f" {side} sample (EEG lasts {(last - first) / 1000:g} s); flashes and DATAPACKETs"
+        raise DataError(f"{msg} must be of one session and on one clock (sts)")
+
+
 def _events(
-    subject: str,
-    name: str,
+    recording: str,
     trial: int,
     onsets: npt.NDArray[np.int64],
     states_WS: npt.NDArray[np.uint8],
+    lost_W: npt.NDArray[np.bool_],
 ) -> list[Event]:
+    subject, name = recording.split("/")
     return [
         Event(
             type="Stimulus",
@@ -178,8 +201,9 @@ def _events(
             task="speller",
             text="".join(str(state) for state in states),
             trial_id=f"t{trial:02d}",
+            extra={_LOST: "yes"} if lost else {},
         )
-        for onset, states in zip(onsets, states_WS, strict=True)
+        for onset, states, lost in zip(onsets, states_WS, lost_W, strict=True)
     ]
 
 
@@ -187,7 +211,6 @@ def _items(config: Config, recording: Recording) -> list[Item]:
     flashes: dict[str, list[Event]] = {}
     for event in recording.events:
         flashes.setdefault(event.trial_id, []).append(event)
-    last_s = recording.duration_s - config.window_stop_s - 1.0 / recording.sfreq_hz
     items = []
     trials = recording.meta["trials"]
     parts = _parts(config, recording)
@@ -197,9 +220,10 @@ def _items(config: Config, recording: Recording) -> list[Item]:
             msg = f"{recording.name}: symbol {max(objects)} is above the {len(_SYMBOLS)} that"
             raise DataError(f"{msg} have a letter; use a log of a matrix of up to 25 symbols")
         states = np.array([[int(c) for c in event.text] for event in events], dtype=np.uint8)
-        keep = np.array(
-            [e.start + config.window_start_s >= 0.0 and e.start <= last_s for e in events]
-        )
+        keep = _within_segments(config, recording, events)
+        if not keep.any():
+            msg = f"{recording.name}/{trial_id}: none of its {len(keep)} windows lies within the"
+            raise DataError(f"{msg} recording; shorten the window (data.window_stop_s)")
         codes = _codes(states, config.target)[keep]
         symbols = tuple(_SYMBOLS[o - 1] for o in objects)
         cued = objects.index(trial["cued"])
@@ -217,6 +241,20 @@ def _items(config: Config, recording: Recording) -> list[Item]:
             )
         )
     return items
+
+
+def _within_segments(
+    config: Config, recording: Recording, events: list[Event]
+) -> npt.NDArray[np.bool_]:
+    """Tell which windows neither begin nor hold a place where samples were lost."""
+    edges_s = np.array(recording.segments) / recording.sfreq_hz
+    onsets = np.array([event.start for event in events])
+    segment = np.searchsorted(edges_s[:, 0], onsets + 1e-9, side="right") - 1
+    last = edges_s[segment, 1] - config.window_stop_s - 1.0 / recording.sfreq_hz
+    lost = np.array([_LOST in event.extra for event in events])
+    begins = onsets + config.window_start_s >= edges_s[segment, 0]
+    inside: npt.NDArray[np.bool_] = begins & (onsets <= last) & ~lost
+    return inside
 
 
 def _parts(config: Config, recording: Recording) -> tuple[Part, ...]:
