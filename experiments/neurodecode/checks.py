@@ -18,6 +18,8 @@ _RUN = 8
 _SHARED_SHARE = 0.1
 _CHECKED_SAMPLES = 1024
 _MAX_LISTED = 5
+_USUAL_SD_V = (1e-8, 1e-2)
+_LARGEST_SD_V = 0.1
 
 
 def check_recording(recording: Recording) -> None:
@@ -31,6 +33,7 @@ def check_recording(recording: Recording) -> None:
     check_shape(recording)
     check_finite(recording)
     check_flat(recording)
+    check_amplitude(recording)
     check_events_inside(recording)
     check_channels_distinct(recording)
     check_brain_spectrum(recording)
@@ -42,10 +45,15 @@ def check_shape(recording: Recording) -> None:
     Raises
     ------
     DataError
-        When channels, units or segments do not match the samples.
+        When there is no sample, the sampling rate is not possible, or channels, units or
+        segments do not match the samples.
     """
     channels, samples = recording.data_CT.shape
     problems = []
+    if not channels or not samples:
+        problems.append(f"there are {channels} channels of {samples} samples")
+    if not np.isfinite(recording.sfreq_hz) or recording.sfreq_hz <= 0:
+        problems.append(f"the sampling rate is {recording.sfreq_hz:g} Hz, must be above 0")
     if len(recording.channels) != channels or len(recording.units) != channels:
         problems.append(
             f"{len(recording.channels)} channel names and {len(recording.units)} units"
@@ -94,6 +102,39 @@ def check_flat(recording: Recording) -> None:
         names = _listed(recording.channels[i] for i in flat)
         msg = f"{recording.name}: {len(flat)} of {len(recording.channels)} channels are flat"
         raise DataError(f"{msg} ({names}); mark them as bad or drop them")
+
+
+def check_amplitude(recording: Recording) -> None:
+    """Refuse EEG in volts whose size can only come from a wrong unit or a damaged file.
+
+    Notes
+    -----
+    Standard deviations of channels of real EEG are 4 to 400 microvolts. Drift of amplifiers
+    without a high-pass can add millivolts.
+
+    Raises
+    ------
+    DataError
+        With the median standard deviation, the range that is accepted and the channels.
+    """
+    zeroed = set(recording.meta.get("zeroed", ()))
+    eeg = [
+        i
+        for i, unit in enumerate(recording.units)
+        if unit == "V" and recording.channels[i] not in zeroed
+    ]
+    if not eeg:
+        return
+    sd = np.array([recording.data_CT[i].std(dtype=np.float64) for i in eeg])
+    low, high = _USUAL_SD_V
+    wrong = sd > _LARGEST_SD_V
+    if not low <= np.median(sd) <= high:
+        wrong[:] = True
+    if wrong.any():
+        names = _listed(recording.channels[eeg[i]] for i in np.flatnonzero(wrong))
+        msg = f"{recording.name}: the standard deviation of {int(wrong.sum())} EEG channels is"
+        msg += f" {np.median(sd[wrong]):.2g} V ({names}), {low:g} to {high:g} V are expected;"
+        raise DataError(f"{msg} check the unit of the samples, or get a whole copy")
 
 
 def check_events_inside(recording: Recording) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,8 +84,31 @@ def test_rounded_samples_and_pauses_are_no_repetition():
         ({"segments": ((0, 100), (50, 200))}, "segments are not ordered"),
         ({"segments": ((0, 5000),)}, "ranges within 4000 samples"),
         ({"segments": ()}, "segments are not ordered"),
+        ({"sfreq_hz": 0.0}, "sampling rate is 0 Hz"),
+        ({"sfreq_hz": float("nan")}, "sampling rate is nan Hz"),
+        ({"data_CT": np.zeros((0, 9), "f4"), "channels": (), "units": ()}, "0 channels of 9 sam"),
+        ({"data_CT": np.zeros((4, 0), "f4"), "segments": ((0, 0),)}, "4 channels of 0 samples"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(DataError, match=message):
-        checks.check_recording(make_recording(**changes))
+        checks.check_recording(replace(make_recording(), **changes))
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-2, 1e30])
+def test_implausible_volts_are_refused(size):
+    data = brown_noise(4, 4000, 200.0) * size
+    volts = make_recording(data, units=("V",) * 4)
+    with pytest.raises(DataError, match=r"standard deviation of 4 EEG channels is .* V \(E0, E1"):
+        checks.check_recording(volts)
+    checks.check_amplitude(replace(volts, units=("a.u.",) * 4))
+
+
+def test_one_channel_of_another_size_is_named_and_zeroed_ones_are_not():
+    data = brown_noise(4, 4000, 200.0) * 1e-6
+    data[2] *= 1e6
+    volts = make_recording(data, units=("V",) * 4)
+    with pytest.raises(DataError, match=r"of 1 EEG channels is 9\.\d V \(E2\)"):
+        checks.check_amplitude(volts)
+    data[2] = 0.0
+    checks.check_recording(make_recording(data, units=("V",) * 4, meta={"zeroed": ["E2"]}))
