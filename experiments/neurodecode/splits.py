@@ -53,10 +53,22 @@ def make_folds(windows: Windows, folds: int) -> tuple[Fold, ...]:
     Raises
     ------
     DataError
-        When a fold would be empty.
+        When a fold would be empty, or its training items are all of one class.
     """
     if folds < 1:
         raise DataError(f"data.folds: is {folds}, must be at least 1")
+    made = _make_folds(windows, folds)
+    for number, fold in enumerate(made):
+        present = {label for item in fold.train for label in item.labels}
+        if len(present) < 2:
+            of = f" of fold {number}" if len(made) > 1 else ""
+            msg = f"all {len(fold.train)} training items{of} are of the class"
+            msg += f" '{windows.classes[present.pop()]}', at least two classes are needed; check"
+            raise DataError(f"{msg} the labels of the recording, or use other folds")
+    return made
+
+
+def _make_folds(windows: Windows, folds: int) -> tuple[Fold, ...]:
     val = [item for item in windows.items if item.part == "val"]
     if folds == 1 and val:
         train = (item for item in windows.items if item.part in _FOLDED)
@@ -84,10 +96,25 @@ def full_training(windows: Windows) -> Fold:
 def describe(windows: Windows, folds: int) -> str:
     """Return one sentence on how the data were split."""
     if folds > 1:
-        return f"{folds} contiguous blocks of every recording, each validated once"
-    if any(item.part == "val" for item in windows.items):
+        text = f"{folds} contiguous blocks of every recording, each validated once"
+    elif any(item.part == "val" for item in windows.items):
         return windows.split
-    return f"the last of {HOLDOUT} contiguous blocks of every recording validates"
+    else:
+        text = f"the last of {HOLDOUT} contiguous blocks of every recording validates"
+    return text + _describe_test(windows)
+
+
+def _describe_test(windows: Windows) -> str:
+    test = test_items(windows)
+    if not test:
+        return ""
+    tested = {(item.subject, item.recording) for item in test}
+    others = {(item.subject, item.recording) for item in windows.items if item.part != "test"}
+    if tested & others:
+        return f"; the last items of a recording, {len(test)} in all, are the sealed test"
+    names = sorted("/".join(name) for name in tested)
+    listed = ", ".join(names) if len(names) <= 3 else f"{len(names)} recordings of their own"
+    return f"; {listed} with {len(test)} items is the sealed test"
 
 
 def permute_labels(windows: Windows, seed: int) -> Windows:

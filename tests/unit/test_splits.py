@@ -139,3 +139,21 @@ def test_items_of_unequal_length_without_codes_cannot_be_permuted():
     mixed = replace(windows, items=(longer, *windows.items[1:]))
     with pytest.raises(DataError, match="have 1 to 2 windows"):
         splits.permute_labels(mixed, 1)
+
+
+def test_training_items_of_one_class_are_refused():
+    windows = make_windows(["pool"] * 20)
+    items = tuple(replace(i, labels=(int(k >= 16),)) for k, i in enumerate(windows.items))
+    message = r"all \d+ training items of fold 4 are of the class 'a', at least two"
+    with pytest.raises(DataError, match=message):
+        splits.make_folds(replace(windows, items=items), 5)
+
+
+def test_sentence_on_the_split_tells_of_the_sealed_test():
+    windows = make_windows(["pool"] * 20 + ["test"] * 4)
+    assert splits.describe(windows, 5).endswith(
+        "validated once; the last items of a recording, 4 in all, are the sealed test"
+    )
+    other = make_windows(["pool", "test"] * 10, recordings=2)
+    assert splits.describe(other, 1).endswith("; s01/r1 with 10 items is the sealed test")
+    assert "test" not in splits.describe(make_windows(["pool"] * 20), 5)
