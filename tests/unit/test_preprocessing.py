@@ -191,3 +191,20 @@ def test_failed_preprocessing_leaves_no_cache(tmp_path):
     with pytest.raises(DataError):
         prepare_recordings([make_recording()], change(OFF, highpass_hz=150.0), folder)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "notch", "warned"), [(60.0, 50.0, 1), (50.0, 50.0, 0), (60, 0, 0)]
+)
+def test_notch_at_another_mains_frequency_is_told(told, notch, warned):
+    recording = make_recording(meta={"line_hz": told})
+    done = preprocess(recording, change(OFF, notch_hz=notch))
+    assert len(done.warnings) == warned
+    assert all("mains have 60 Hz" in text and "notch_hz is 50" in text for text in done.warnings)
+
+
+def test_channels_do_not_depend_on_how_many_are_processed_at_once():
+    data = brown_noise(70, 2400, SFREQ)
+    whole = preprocess(make_recording(data), PreprocessingConfig(reference="none"))
+    alone = preprocess(make_recording(data[64:66]), PreprocessingConfig(reference="none"))
+    assert np.allclose(whole.data_CT[64:66], alone.data_CT, atol=1e-5)

@@ -64,7 +64,7 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
     """
     _check_band(recording, config)
     sfreq = _new_rate(recording, config)
-    warnings: list[str] = []
+    warnings = _mains_warnings(recording, config)
     mean_T = _reference(recording) if config.reference == "average" else None
     scaled: list[FloatArray] = []
     lengths: list[int] = []
@@ -84,6 +84,16 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
         segment_onsets_s=tuple(start / recording.sfreq_hz for start, _ in recording.segments),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _mains_warnings(recording: Recording, config: PreprocessingConfig) -> list[str]:
+    told = recording.meta.get("line_hz")
+    if not told or not config.notch_hz or abs(float(told) - config.notch_hz) < 1.0:
+        return []
+    return [
+        f"{recording.name}: the file says that the mains have {float(told):g} Hz, but"
+        f" preprocessing.notch_hz is {config.notch_hz:g}"
+    ]
 
 
 def _process(
