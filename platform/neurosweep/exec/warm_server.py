@@ -158,9 +158,7 @@ class ForkServer:
             note = {"v": 1, **asdict(mark), "job": start.job, "trial": start.trial}
             note |= {"attempt": start.attempt, "t": utc_iso(now)}
             with contextlib.suppress(OSError):
-                registry_file(self._registry, start.job).write_text(
-                    json.dumps(note), encoding="utf-8"
-                )
+                atomic_write_json(registry_file(self._registry, start.job), note)
             self.say("started", job=start.job, **asdict(mark), t=now, cold=cold)
 
     def _why_cold(self, start: StartCommand) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.core.files import read_json
-from neurosweep.exec.claim import Claim, ProcessMark, read_claim
+from neurosweep.exec.claim import ProcessMark, read_claim
 from neurosweep.exec.endings import Ending, ended_view
 from neurosweep.exec.heartbeat import is_stalled, read_heartbeat
 from neurosweep.exec.protocol import (
@@ -299,9 +299,17 @@ class LocalExecutor:
         if task.ours:
             if self._server is not None:
                 self._server.send("kill", job=task.job, signal=int(number))
-        elif task.mark is not None and task.trusted and task.mark.is_alive():
+        elif self._trusts(task) and task.mark is not None and task.mark.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(task.mark.pid, number)
+
+    def _trusts(self, task: _Task) -> bool:
+        """Return whether a server noted the task's process: only such a process is signalled."""
+        if not task.trusted:
+            # An earlier driver's server may have written its note after the claim was found.
+            noted = _noted_mark(registry_file(self._folder, task.job), task.job, task.spec)
+            task.mark, task.trusted = noted or task.mark, noted is not None
+        return task.trusted
 
     def _view(self, task: _Task) -> TaskView:
         host = task.mark.host if task.mark else socket.gethostname()
@@ -319,7 +327,7 @@ class LocalExecutor:
             return _Task(spec, "unknown", ending=Ending.of_exit_file(spec.files))
         if claim is None:
             return None
-        noted = _noted_mark(registry_file(self._folder, claim.job), claim, spec)
+        noted = _noted_mark(registry_file(self._folder, claim.job), claim.job, spec)
         mark = noted or claim.mark
         task = _Task(spec, claim.job, mark, claim.t, ours=False, trusted=noted is not None)
         if spec.files.status.is_file() and mark.local and not mark.is_alive():
@@ -327,16 +335,16 @@ class LocalExecutor:
         return task
 
 
-def _noted_mark(path: Path, claim: Claim, spec: TaskSpec) -> ProcessMark | None:
+def _noted_mark(path: Path, job: str, spec: TaskSpec) -> ProcessMark | None:
     """Return the process that a server noted for a job, if it is that of this attempt."""
-    if Path(claim.job).name != claim.job:
+    if Path(job).name != job:
         return None
     try:
         note = read_json(path, _MAX_BYTES)
         mark = ProcessMark.from_dict(note)
     except (DataError, AttributeError):
         return None
-    same = (note.get("trial"), note.get("attempt"), note.get("job")) == (*spec.key, claim.job)
+    same = (note.get("trial"), note.get("attempt"), note.get("job")) == (*spec.key, job)
     return mark if same else None
 
 
