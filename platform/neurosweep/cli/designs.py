@@ -10,8 +10,7 @@ from typing import Any
 from neurosweep.core.config import parse_assignment
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.schema import Schema, Value
-
-_ONCE = ("data.", "preprocessing.")
+from neurosweep.records.spec import is_prepared
 
 
 def fixed_design(
@@ -49,7 +48,7 @@ def grid_design(
         msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
         raise ConfigError(f"{msg}\n{_fields(recipe, entry)}")
     levels = _levels(assignments)
-    once = {path: values for path, values in levels.items() if path.startswith(_ONCE)}
+    once = {path: values for path, values in levels.items() if is_prepared(path)}
     several = [path for path, values in once.items() if len(values) > 1]
     if several:
         msg = (
@@ -78,7 +77,7 @@ def _fields(recipe: str, entry: str) -> str:
 
     facts = call_entry(f"{entry}.entry:describe", {"recipe": name})
     whole = Schema.from_json(facts["schema"])
-    offered = Schema(f for f in whole.values() if f.searchable and not f.path.startswith(_ONCE))
+    offered = Schema(f for f in whole.values() if f.searchable and not is_prepared(f.path))
     return f"recipe {recipe} offers:\n{offered.table()}"
 
 

@@ -79,14 +79,6 @@ def create_exclusive(path: Path, data: bytes) -> bool:
     return True
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line and wait until it is on disk."""
-    with path.open("ab") as file:
-        file.write(line.encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _no_constant(name: str) -> NoReturn:
     msg = f"the constant {name} is not JSON"
     raise ValueError(msg)

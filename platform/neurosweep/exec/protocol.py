@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from neurosweep.core.errors import ExecutorError
 from neurosweep.core.layout import AttemptDir
 from neurosweep.records.trial import Kind
 
@@ -117,6 +118,20 @@ class ExecSettings:
     cores_per_task: int = 1
     memory_mb: int | None = None
     warm: tuple[str, ...] = ()
+
+
+def require_folders(token: str, tasks: Sequence[TaskSpec]) -> None:
+    """Refuse a submission whose attempts cannot write anywhere.
+
+    Raises
+    ------
+    ExecutorError
+        When an attempt has no folder.
+    """
+    missing = [str(task.attempt_dir) for task in tasks if not task.attempt_dir.is_dir()]
+    if missing:
+        msg = f"{token}: {len(missing)} attempts have no folder, for example {missing[0]}"
+        raise ExecutorError(msg)
 
 
 class Executor(Protocol):

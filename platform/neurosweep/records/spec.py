@@ -13,6 +13,15 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
 
+# Data are prepared once for a study: its trials cannot differ in these sections of a recipe.
+PREPARED_SECTIONS = ("data", "preprocessing")
+
+
+def is_prepared(path: str) -> bool:
+    """Return whether a dotted path of a recipe is fixed for all trials of a study."""
+    return path.split(".")[0] in PREPARED_SECTIONS
+
+
 class AgentSpec(StrictModel):
     """Who proposes."""
 

@@ -21,14 +21,13 @@ from neurosweep.core.provenance import environment_info, package_root
 from neurosweep.core.schema import Schema
 from neurosweep.records.ids import new_study_id
 from neurosweep.records.ledger import Ledger
-from neurosweep.records.spec import StudySpec, load_spec
+from neurosweep.records.spec import StudySpec, is_prepared, load_spec
 from neurosweep.research.agents import load_agent
 from neurosweep.research.toml_text import to_toml
 from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
 _HARNESS = "neurosweep"
-_PREPARED_SECTIONS = ("data", "preprocessing")
 _PREPARE_TIMEOUT_S = 6 * 3600.0
 _DESCRIBE_TIMEOUT_S = 300.0
 
@@ -175,7 +174,7 @@ def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
 
 
 def _refuse_data_fields(exposed: Sequence[str]) -> None:
-    fixed = [path for path in exposed if path.split(".")[0] in _PREPARED_SECTIONS]
+    fixed = [path for path in exposed if is_prepared(path)]
     if fixed:
         msg = (
             f"[search] exposed: {', '.join(fixed)} cannot be searched: data are prepared once for "

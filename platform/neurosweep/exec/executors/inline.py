@@ -20,6 +20,7 @@ from neurosweep.exec.protocol import (
     TaskPhase,
     TaskSpec,
     TaskView,
+    require_folders,
 )
 from neurosweep.exec.runner import run_attempt
 from neurosweep.records.trial import Kind
@@ -53,10 +54,7 @@ class InlineExecutor:
         ExecutorError
             When an attempt has no folder; nothing is queued then.
         """
-        missing = [str(task.attempt_dir) for task in tasks if not task.attempt_dir.is_dir()]
-        if missing:
-            msg = f"{token}: {len(missing)} attempts have no folder, for example {missing[0]}"
-            raise ExecutorError(msg)
+        require_folders(token, tasks)
         jobs: dict[str, str] = {}
         for task in tasks:
             self._count += 1

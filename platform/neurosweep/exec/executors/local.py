@@ -26,6 +26,7 @@ from neurosweep.exec.protocol import (
     TaskPhase,
     TaskSpec,
     TaskView,
+    require_folders,
 )
 from neurosweep.exec.resources import default_workers
 from neurosweep.exec.status import EXIT_CLAIMED
@@ -115,10 +116,7 @@ class LocalExecutor:
         ExecutorError
             When an attempt has no folder; nothing is queued then.
         """
-        missing = [str(task.attempt_dir) for task in tasks if not task.attempt_dir.is_dir()]
-        if missing:
-            msg = f"{token}: {len(missing)} attempts have no folder, for example {missing[0]}"
-            raise ExecutorError(msg)
+        require_folders(token, tasks)
         self._ensure_server()
         jobs: dict[str, str] = {}
         for spec in tasks:

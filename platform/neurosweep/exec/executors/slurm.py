@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
@@ -118,10 +119,8 @@ class SlurmExecutor:
         now = time.monotonic()
         if self._jobs and now - self._last_poll >= self._profile.poll_s:
             self._last_poll = now
-            try:
+            with contextlib.suppress(ExecutorError):
                 self._refresh(now)
-            except ExecutorError:
-                return self._report()
         return self._report()
 
     def cancel(self, trial: str, attempt: int, why: Kind) -> None:
