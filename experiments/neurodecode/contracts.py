@@ -1,6 +1,9 @@
 """What a dataset gives and a decoder gets: shapes and units are written here.
 
 Array names carry their axes: C channels, T samples, W windows, S symbols.
+
+There are two kinds of data. In *windows* every event is a labelled window of fixed length. In
+*sentences* an item is everything from the first key of a typed sentence to its last.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy.typing as npt
 
 from neurodecode.events import Event
 from neurosweep.core.config import StrictModel
+from neurosweep.evaluation.splits import TextPart
 
 FloatArray = npt.NDArray[np.float32]
 CodeArray = npt.NDArray[np.uint8]
@@ -195,8 +199,96 @@ class DataFacts:
     positions: tuple[tuple[float, float, float] | None, ...]
 
 
+@dataclass(frozen=True)
+class SentenceItem:
+    """A typed sentence: what is decoded and scored as one.
+
+    Attributes
+    ----------
+    item
+        ``<subject>/<recording>/<trial_id>``.
+    part
+        Part of the data, from the text of `reference` alone.
+    start_s, stop_s
+        The window around all key presses, seconds from sample 0 of the recording.
+    onsets_s
+        Key presses, seconds from sample 0 of the recording.
+    reference
+        The sentence that was shown; hypotheses are compared with it.
+    typed
+        What was typed, slips included; CTC trains on it.
+    """
+
+    item: str
+    part: TextPart
+    start_s: float
+    stop_s: float
+    onsets_s: tuple[float, ...]
+    reference: str
+    typed: str
+
+    @property
+    def subject(self) -> str:
+        """First part of the item's name."""
+        return self.item.split("/")[0]
+
+    @property
+    def recording(self) -> str:
+        """Second part of the item's name."""
+        return self.item.split("/")[1]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """All typed sentences of a dataset.
+
+    Attributes
+    ----------
+    items
+        In the order of time within a recording.
+    symbols
+        All characters that a text may hold.
+    split
+        One sentence for reports: how train, dev, val and test come about.
+    """
+
+    items: tuple[SentenceItem, ...]
+    symbols: str
+    split: str
+
+
+@dataclass(frozen=True)
+class SentenceFacts:
+    """What a model of whole sentences must know of the data to be built.
+
+    Attributes
+    ----------
+    num_channels
+        Sensors.
+    sfreq_hz
+        Sampling rate.
+    positions_C2
+        Places of the sensors on a flat map, both axes in [0, 1]; (-0.1, -0.1) for one without a
+        place or without a signal of its own.
+    num_subjects, subjects
+        Subjects, in the order of their indices.
+    symbols
+        Characters; CTC class k is ``symbols[k - 1]``, class 0 the blank.
+    """
+
+    num_channels: int
+    sfreq_hz: float
+    positions_C2: tuple[tuple[float, float], ...]
+    num_subjects: int
+    subjects: tuple[str, ...]
+    symbols: str
+
+
 class Dataset(Protocol):
     """A module of `neurodecode.datasets`: one dataset.
+
+    One of sentences has ``sentences(config, recordings) -> Sentences`` in place of `windows`, see
+    `SentenceDataset`.
 
     Attributes
     ----------
@@ -232,4 +324,27 @@ class Dataset(Protocol):
 
     def windows(self, config: Any, recordings: tuple[Recording, ...]) -> Windows:
         """Define windows, items and their official split; reads events, never samples."""
+        ...
+
+
+class SentenceDataset(Protocol):
+    """A module of `neurodecode.datasets` whose items are typed sentences.
+
+    A simulated one also has ``make(config, say)``, which writes the recordings, and
+    ``default_folder(config, home)``, which says where; its ``Config`` has a field ``folder``.
+    """
+
+    Config: type[StrictModel]
+    DEFAULT_FOLDS: int
+
+    def sources(self, config: Any) -> tuple[Path, ...]:
+        """Name every file that `read` opens, as `Dataset.sources` does."""
+        ...
+
+    def read(self, config: Any) -> tuple[Recording, ...]:
+        """Read the recordings, as `Dataset.read` does."""
+        ...
+
+    def sentences(self, config: Any, recordings: tuple[Recording, ...]) -> Sentences:
+        """Find the typed sentences and their parts; reads events, never samples."""
         ...

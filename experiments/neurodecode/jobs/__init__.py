@@ -1,0 +1,1 @@
+"""Training jobs: one module a kind, each with ``run(ctx)`` that yields predictions."""
