@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neurosweep.core.errors import PredictionsError
+from neurosweep.evaluation.prediction_lines import Limits, Prediction
 from neurosweep.evaluation.predictions import (
-    Limits,
-    Prediction,
     load_predictions,
     parse_predictions,
     read_predictions,
@@ -26,6 +25,10 @@ GOOD = '{"item": "s1/r1/0", "hypothesis": "a"}'
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "predictions.jsonl"
+
+
+def _with_variants(variants: object) -> str:
+    return json.dumps({"item": "s1/r1/0", "hypothesis": "a", "variants": variants})
 
 
 def _refused(path: Path, items: set[str] = ITEMS, limits: Limits | None = None) -> str:
@@ -42,6 +45,7 @@ def test_full_line_and_missing_items(path: Path) -> None:
         "nbest": [["hello", -1.5], ["jello", -2]],
         "logp": -3,
         "windows": "01a",
+        "variants": {"greedy": "helo", "no_meg": ""},
     }
     content = (GOOD + "\n" + json.dumps(line, ensure_ascii=False) + "\n").encode()
     path.write_bytes(content)
@@ -49,7 +53,12 @@ def test_full_line_and_missing_items(path: Path) -> None:
     assert loaded.predictions == {
         "s1/r1/0": Prediction("s1/r1/0", "a"),
         "s1/r1/1": Prediction(
-            "s1/r1/1", "héllo wörld", (("hello", -1.5), ("jello", -2.0)), -3.0, "01a"
+            "s1/r1/1",
+            "héllo wörld",
+            (("hello", -1.5), ("jello", -2.0)),
+            -3.0,
+            "01a",
+            variants={"greedy": "helo", "no_meg": ""},
         ),
         "s2/r1/0": Prediction("s2/r1/0", missing=True),
     }
@@ -94,6 +103,15 @@ def test_empty_file_means_all_missing_and_last_line_end_is_optional(path: Path) 
         ('{"item": "s1/r1/0", "hypothesis": "a", "nbest": [["b", null]]}', "expected a number"),
         ('{"item": "s1/r1/0", "hypothesis": "a", "windows": "0 1"}', "other characters"),
         ('{"item": "s1/r1/0", "hypothesis": "a", "windows": [0, 1]}', "is list, expected text"),
+        (_with_variants([]), "'variants' is not an object of at most 8 texts"),
+        (_with_variants(dict.fromkeys("abcdefghi", "")), "not an object of at most 8 texts"),
+        (_with_variants({"": ""}), "variant '': a name has 1 to 24"),
+        (_with_variants({"Greedy": ""}), "variant 'Greedy': a name has 1 to 24"),
+        (_with_variants({"greedy\n": ""}), "a name has 1 to 24"),
+        (_with_variants({"a" * 25: ""}), "a name has 1 to 24"),
+        (_with_variants({"greedy": None}), "'variant greedy' is NoneType, expected text"),
+        (_with_variants({"greedy": "x" * 4097}), "'variant greedy' has 4097 characters"),
+        (GOOD[:-1] + ', "variants": {"a": "", "a": ""}}', "gives one key twice"),
         ("[" * 100_000, "is nested too deeply"),
         ('{"v": ' + "[" * 300 + "]" * 300 + "}", "is of version list, expected 1"),
     ],
@@ -211,7 +229,7 @@ junk_lines = st.one_of(
     json_values.map(lambda value: json.dumps(value).encode()),
     st.fixed_dictionaries(
         {"item": st.sampled_from(sorted(ITEMS)) | json_values, "hypothesis": json_values},
-        optional={"nbest": json_values, "logp": json_values, "windows": json_values},
+        optional=dict.fromkeys(("nbest", "logp", "windows", "variants"), json_values),
     ).map(lambda value: json.dumps(value).encode()),
 )
 
@@ -226,4 +244,5 @@ def test_junk_is_parsed_or_refused_and_nothing_else(lines: list[bytes]) -> None:
     assert set(given_items) <= ITEMS
     for prediction in given_items.values():
         json.dumps([prediction.hypothesis, prediction.nbest, prediction.logp], allow_nan=False)
+        assert all(isinstance(text, str) for text in prediction.variants.values())
         prediction.hypothesis.encode()

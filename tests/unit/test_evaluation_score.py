@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosweep.core.errors import DataError, PredictionsError
-from neurosweep.evaluation.predictions import Prediction
+from neurosweep.evaluation.prediction_lines import Prediction
 from neurosweep.evaluation.references import Reference
 from neurosweep.evaluation.score import Scores, score
 
@@ -194,3 +194,66 @@ def test_the_seed_moves_the_interval_only() -> None:
     assert isinstance(first, Scores)
     assert first.metrics == second.metrics
     assert first.intervals != second.intervals
+
+
+def _with_variants(
+    texts: dict[str, dict[str, str]],
+) -> tuple[dict[str, Prediction], dict[str, Reference]]:
+    predictions, refs = _case(SENTENCES)
+    for item, variants in texts.items():
+        predictions[item] = Prediction(item, predictions[item].hypothesis, variants=variants)
+    return predictions, refs
+
+
+def test_variants_are_scored_beside_the_hypothesis() -> None:
+    predictions, refs = _with_variants(
+        {
+            "s1/r/0": {"greedy": "the hat", "no_meg": ""},
+            "s1/r/1": {"greedy": "a dog ran", "no_meg": ""},
+            "s2/r/0": {"greedy": "the  cat", "no_meg": ""},
+        }
+    )
+    scores = score(predictions, refs)
+    plain = score(*_case([(*row[:3], None, None) for row in SENTENCES]))
+    assert {name: scores.metrics[name] for name in plain.metrics} == plain.metrics
+    assert {name: scores.intervals[name] for name in plain.metrics} == plain.intervals
+    assert scores.metrics["val_wer_greedy"] == pytest.approx((1 / 4 + 0) / 2)
+    assert scores.metrics["val_cer_greedy"] == pytest.approx((1 / 14 + 0) / 2)
+    assert scores.metrics["val_wer_no_meg"] == 1.0
+    assert scores.per_subject["s1"]["val_wer_greedy"] == pytest.approx(1 / 4)
+    assert (
+        scores.intervals["val_wer_greedy"].low <= 1 / 8 <= scores.intervals["val_wer_greedy"].high
+    )
+    assert scores.items[0].to_dict()["variants"] == {
+        "greedy": {"wer": 1 / 2, "cer": 1 / 7},
+        "no_meg": {"wer": 1.0, "cer": 1.0},
+    }
+
+
+def test_an_item_without_prediction_has_empty_variants() -> None:
+    predictions, refs = _with_variants(
+        {"s1/r/0": {"greedy": "the cat"}, "s1/r/1": {"greedy": "a dog ran"}}
+    )
+    predictions["s2/r/0"] = Prediction("s2/r/0", missing=True)
+    scores = score(predictions, refs)
+    assert scores.per_subject["s1"]["val_wer_greedy"] == 0.0
+    assert scores.per_subject["s2"]["val_wer_greedy"] == 1.0
+
+
+def test_a_variant_of_some_items_only_is_refused() -> None:
+    predictions, refs = _with_variants(
+        {"s1/r/0": {"greedy": "", "no_meg": ""}, "s1/r/1": {"greedy": ""}}
+    )
+    with pytest.raises(PredictionsError) as caught:
+        score(predictions, refs)
+    assert "item 's1/r/1': lacks the variant no_meg that other items give" in str(caught.value)
+    assert "item 's2/r/0': lacks the variant greedy, no_meg" in str(caught.value)
+    assert "'s1/r/0'" not in str(caught.value)
+
+
+def test_variants_of_symbols_are_right_or_wrong_as_a_whole() -> None:
+    predictions, refs = _case(SYMBOLS)
+    given = {item: Prediction(item, "a", variants={"greedy": "a"}) for item in predictions}
+    scores = score(given, refs)
+    assert scores.metrics["val_cer_greedy"] == 0.75
+    assert scores.intervals["val_cer"].method == "wilson"

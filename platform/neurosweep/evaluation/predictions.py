@@ -6,79 +6,21 @@ used; a problem ends in one error that lists the reasons.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from neurosweep.core.errors import PredictionsError
 from neurosweep.core.files import sha256_bytes
-from neurosweep.core.plugins import near_misses
-from neurosweep.evaluation.classification import CLASS_ALPHABET
-
-_KEYS = ("item", "hypothesis", "nbest", "logp", "windows", "v")
-_CLASSES = frozenset(CLASS_ALPHABET)
-_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bound what a file of predictions may hold.
-
-    Attributes
-    ----------
-    max_bytes
-        Size of the file.
-    max_line_bytes
-        Size of one line.
-    max_hypothesis
-        Characters of one hypothesis.
-    max_nbest
-        Hypotheses of one n-best list.
-    max_windows
-        Windows of one item.
-    max_reasons
-        Reasons listed before reading stops.
-    """
-
-    max_bytes: int = 64 * 1024 * 1024
-    max_line_bytes: int = 1024 * 1024
-    max_hypothesis: int = 4096
-    max_nbest: int = 1000
-    max_windows: int = 500_000
-    max_reasons: int = 20
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Hold the answer of a job to one item.
-
-    Attributes
-    ----------
-    item
-        Name of the item.
-    hypothesis
-        Decoded text; empty when the job gave none.
-    nbest
-        Alternatives with their log probability.
-    logp
-        Log probability of the hypothesis.
-    windows
-        Predicted class of every window, one character each.
-    missing
-        Whether the job gave no line for the item.
-    """
-
-    item: str
-    hypothesis: str = ""
-    nbest: tuple[tuple[str, float], ...] = ()
-    logp: float | None = None
-    windows: str | None = None
-    missing: bool = False
+from neurosweep.evaluation.prediction_lines import (
+    Limits,
+    Prediction,
+    RefusedLine,
+    parse_line,
+    short_text,
+)
 
 
 @dataclass(frozen=True)
@@ -155,9 +97,9 @@ def parse_predictions(
     reasons: list[str] = []
     for number, line in enumerate(_lines(data), start=1):
         try:
-            prediction = _parse_line(line, limits)
+            prediction = parse_line(line, limits)
             _refuse_item(prediction.item, known, given)
-        except _RefusedLine as refusal:
+        except RefusedLine as refusal:
             reasons.append(f"line {number}: {refusal}")
             if len(reasons) >= limits.max_reasons:
                 reasons.append("reading stopped here")
@@ -169,8 +111,11 @@ def parse_predictions(
     return given
 
 
-class _RefusedLine(Exception):  # noqa: N818 - a reason, which never leaves this file
-    """Carry the reason against one line."""
+def _refuse_item(item: str, known: Collection[str], given: Collection[str]) -> None:
+    if item not in known:
+        raise RefusedLine(f"unknown item {short_text(item)}")
+    if item in given:
+        raise RefusedLine(f"item {short_text(item)} was given before")
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
@@ -221,114 +166,3 @@ def _lines(data: bytes) -> Iterator[bytes]:
         end = len(data) if end < 0 else end
         yield data[start:end]
         start = end + 1
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _RefusedLine(f"the constant {name} is not JSON")
-
-
-def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        raise _RefusedLine("an object gives one key twice")
-    return keys
-
-
-def _parse_line(line: bytes, limits: Limits) -> Prediction:
-    if len(line) > limits.max_line_bytes:
-        raise _RefusedLine(f"is longer than {limits.max_line_bytes} bytes")
-    try:
-        value = json.loads(
-            line.decode("utf-8"),
-            parse_constant=_no_constant,
-            object_pairs_hook=_no_double_keys,
-        )
-    except UnicodeDecodeError as error:
-        raise _RefusedLine("is not UTF-8 text") from error
-    except ValueError as error:
-        raise _RefusedLine(f"is not JSON ({_short(str(error))})") from error
-    except RecursionError as error:
-        raise _RefusedLine("is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise _RefusedLine(f"is {type(value).__name__}, expected an object")
-    return _prediction(value, limits)
-
-
-def _prediction(value: dict[str, Any], limits: Limits) -> Prediction:
-    for key in value:
-        if key not in _KEYS:
-            hint = near_misses(key[:_SHOWN], _KEYS) or f"; known are {', '.join(_KEYS)}"
-            raise _RefusedLine(f"unknown key {_short(key)}{hint}")
-    if value.get("v", 1) != 1:
-        raise _RefusedLine(f"is of version {_short(value['v'])}, expected 1")
-    for key in ("item", "hypothesis"):
-        if key not in value:
-            raise _RefusedLine(f"'{key}' is missing")
-    logp = value.get("logp")
-    return Prediction(
-        item=_text("item", value["item"], 1024),
-        hypothesis=_text("hypothesis", value["hypothesis"], limits.max_hypothesis),
-        nbest=_nbest(value.get("nbest"), limits),
-        logp=None if logp is None else _number("logp", logp),
-        windows=_windows(value.get("windows"), limits),
-    )
-
-
-def _refuse_item(item: str, known: Collection[str], given: Collection[str]) -> None:
-    if item not in known:
-        raise _RefusedLine(f"unknown item {_short(item)}")
-    if item in given:
-        raise _RefusedLine(f"item {_short(item)} was given before")
-
-
-def _text(key: str, value: object, limit: int) -> str:
-    if not isinstance(value, str):
-        raise _RefusedLine(f"'{key}' is {type(value).__name__}, expected text")
-    if len(value) > limit:
-        raise _RefusedLine(f"'{key}' has {len(value)} characters, at most {limit} are allowed")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise _RefusedLine(f"'{key}' holds half a character (a lone surrogate)") from error
-    return value
-
-
-def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _RefusedLine(f"'{key}' is {type(value).__name__}, expected a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _RefusedLine(f"'{key}' is not a finite number")
-    return number
-
-
-def _nbest(value: object, limits: Limits) -> tuple[tuple[str, float], ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or len(value) > limits.max_nbest:
-        raise _RefusedLine(f"'nbest' is not a list of at most {limits.max_nbest} pairs")
-    pairs: list[tuple[str, float]] = []
-    for pair in value:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise _RefusedLine("'nbest' holds something else than pairs [text, logp]")
-        text = _text("nbest text", pair[0], limits.max_hypothesis)
-        pairs.append((text, _number("nbest logp", pair[1])))
-    return tuple(pairs)
-
-
-def _windows(value: object, limits: Limits) -> str | None:
-    if value is None:
-        return None
-    text = _text("windows", value, limits.max_windows)
-    if not _CLASSES.issuperset(text):
-        raise _RefusedLine("'windows' holds other characters than 0-9, a-z, A-Z")
-    return text
-
-
-def _short(value: object) -> str:
-    # Showing a deeply nested list would recurse as deep as parsing it did.
-    text = ascii(value) if isinstance(value, str | int | float) else type(value).__name__
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +19,11 @@ from neurosweep.evaluation.intervals import (
     percentile_bounds,
     wilson,
 )
-from neurosweep.evaluation.predictions import Prediction
+from neurosweep.evaluation.prediction_lines import Prediction
 from neurosweep.evaluation.rates import Edits, symbol_edits, text_edits
 from neurosweep.evaluation.references import Reference
 from neurosweep.evaluation.text import NORMALISATION, is_symbol
+from neurosweep.evaluation.variants import variant_edits, variant_problems
 
 Unit = Literal["symbol", "sentence"]
 LEVEL = 0.95
@@ -42,6 +43,8 @@ class ItemScore:
         Wrong windows and all windows; None where windows have no labels or were not predicted.
     missing
         Whether the job gave no prediction, which counts as an empty one.
+    variants
+        Name of another output of the job to its word edits and character edits.
     """
 
     item: str
@@ -50,6 +53,7 @@ class ItemScore:
     char: Edits
     windows: tuple[int, int] | None = None
     missing: bool = False
+    variants: Mapping[str, tuple[Edits, Edits]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as JSON data."""
@@ -65,6 +69,11 @@ class ItemScore:
             data["window"] = {"errors": self.windows[0], "n": self.windows[1]}
         if self.missing:
             data["missing"] = True
+        if self.variants:
+            data["variants"] = {
+                name: {"wer": word.rate, "cer": char.rate}
+                for name, (word, char) in self.variants.items()
+            }
         return data
 
 
@@ -83,7 +92,8 @@ class Scores:
     metrics
         Metric to its mean over subjects: ``val_wer``, ``val_cer``; for symbols ``val_acc``, and
         the other two are the share of wrong symbols; ``val_window_err`` where windows are
-        labelled and predicted: the error per window balanced over classes.
+        labelled and predicted: the error per window balanced over classes; ``val_wer_<name>``
+        and ``val_cer_<name>`` for every variant.
     sem
         Standard error of the mean over subjects; None with fewer than two subjects.
     corpus
@@ -152,7 +162,8 @@ def score(
     DataError
         When there are no references, or one is empty.
     PredictionsError
-        When an item is unknown, or predicts another number of windows than it has.
+        When an item is unknown, predicts another number of windows than it has, or lacks a
+        variant that others have.
     """
     _check(predictions, refs)
     ordered = {item: refs[item] for item in sorted(refs)}
@@ -160,7 +171,8 @@ def score(
         unit = "symbol" if all(is_symbol(ref.text) for ref in ordered.values()) else "sentence"
     texts = {item: ref.text for item, ref in ordered.items()}
     guesses = {item: prediction.hypothesis for item, prediction in predictions.items()}
-    edits = (symbol_edits if unit == "symbol" else text_edits)(texts, guesses)
+    count = symbol_edits if unit == "symbol" else text_edits
+    edits, variants = count(texts, guesses), variant_edits(predictions, texts, count)
     windows = _Windows.of(predictions, ordered)
     items = tuple(
         ItemScore(
@@ -170,6 +182,7 @@ def score(
             char=edits[item][1],
             windows=windows.of_item(item),
             missing=item not in predictions or predictions[item].missing,
+            variants=variants[item],
         )
         for item, ref in ordered.items()
     )
@@ -188,6 +201,7 @@ def _check(predictions: Mapping[str, Prediction], refs: Mapping[str, Reference])
             problems.append(
                 f"item {item!r}: predicts {len(given)} windows, it has {len(ref.windows)}"
             )
+    problems += variant_problems(predictions)
     if problems:
         raise PredictionsError("cannot be scored\n  " + "\n  ".join(problems[:20]))
 
@@ -264,6 +278,10 @@ def _statistics(unit: Unit, items: Sequence[ItemScore], windows: _Windows) -> _S
         of_windows = windows.statistic([item.item for item in own])
         if of_windows is not None:
             found["val_window_err"] = of_windows
+        for name in own[0].variants:
+            for place, rate in enumerate(("wer", "cer")):
+                values = np.array([item.variants[name][place].rate for item in own])
+                found[f"val_{rate}_{name}"] = (len(own), mean_of(values))
         statistics[subject] = found
     return statistics
 
@@ -276,7 +294,7 @@ def _interval(
     seed: int,
 ) -> Interval:
     subjects = [of_subject[name] for of_subject in statistics.values() if name in of_subject]
-    share = unit == "symbol" and name != "val_window_err"
+    share = unit == "symbol" and name in ("val_wer", "val_cer", "val_acc")
     wrong = sum(item.char.total for item in items)
     # A bootstrap of shares that are all 0 or all 1 would claim certainty.
     if share and (len(subjects) == 1 or wrong in (0, len(items))):

@@ -186,7 +186,7 @@ def _refuse_data_fields(exposed: Sequence[str]) -> None:
 def _direction(metric: str, facts: Mapping[str, Any]) -> str:
     if metric == facts["objective"]["metric"]:
         return str(facts["objective"]["direction"])
-    return "maximize" if metric.endswith("_acc") else "minimize"
+    return "maximize" if metric == "val_acc" else "minimize"
 
 
 def prepare_data(described: Described, home: Home) -> dict[str, Any]:

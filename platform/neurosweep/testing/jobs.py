@@ -71,6 +71,18 @@ def _predictions(ctx: JobContext, error: float) -> Iterator[Prediction]:
         yield {"item": item, "hypothesis": "".join(letters), "windows": "".join(windows)}
 
 
+def staged(ctx: JobContext) -> Iterator[Prediction]:
+    """Predict as a decoder of two stages, with what the first says and the second without signal.
+
+    They are the variants ``greedy`` and ``no_meg``, each with more errors than the hypothesis.
+    """
+    error = min(true_error(ctx.config), 0.3)
+    outputs = [list(_predictions(ctx, error * factor)) for factor in (1.0, 1.5, 2.0)]
+    for prediction, greedy, no_meg in zip(*outputs, strict=True):
+        variants = {"greedy": greedy["hypothesis"], "no_meg": no_meg["hypothesis"]}
+        yield prediction | {"variants": variants}
+
+
 def _noisy(symbol: str, alphabet: str, error: float, rng: random.Random) -> str:
     if rng.random() >= error:
         return symbol
@@ -278,6 +290,7 @@ JOBS: Mapping[str, Job] = {
     job.__name__: job
     for job in (
         instant,
+        staged,
         sleepy,
         hang,
         crash,
