@@ -59,7 +59,10 @@ def call_here(entry: str, payload: Mapping[str, Any], **_: Any) -> dict[str, Any
 def new_study(root: Path, **changes: Any) -> StudyDir:
     """Create a small study under a new home."""
     spec = small_spec(**changes)
-    with mock.patch("neurosweep.research.create.call_entry", call_here):
+    with (
+        mock.patch("neurosweep.research.create.call_entry", call_here),
+        mock.patch("neurosweep.research.describe.call_entry", call_here),
+    ):
         return create_study(spec, Home(root / "home"), study_id=STUDY_ID, clock=FakeClock(START))
 
 

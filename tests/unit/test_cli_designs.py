@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from _loop_kit import call_here
 
 from neurosweep.cli.designs import fixed_design, grid_design
 from neurosweep.core.config import validate
 from neurosweep.core.errors import ConfigError
 from neurosweep.records.spec import StudySpec
+
+TESTING = "neurosweep.testing"
 
 
 def test_a_run_trains_one_configuration_over_seeds() -> None:
@@ -20,9 +23,14 @@ def test_a_run_trains_one_configuration_over_seeds() -> None:
     assert spec.set == {"training.epochs": 5, "data.folds": 2}
 
 
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurosweep.research.describe.call_entry", call_here)
+
+
 def test_a_sweep_trains_every_combination_once() -> None:
-    texts = ["training.epochs=5,10", "model.kind=a,b,c", "preprocessing.high_hz=1.5"]
-    spec = validate(StudySpec, grid_design("speller", "pkg", texts, "mine"), "sweep")
+    texts = ["training.epochs=5,10", "model.kind=a,b,c", "data.items=3"]
+    spec = validate(StudySpec, grid_design("instant", TESTING, texts, "mine"), "sweep")
     assert spec.name == "mine"
     assert spec.budget.trials_per_round == 6
     assert spec.agent.options == {
@@ -30,7 +38,24 @@ def test_a_sweep_trains_every_combination_once() -> None:
     }
     assert spec.search.exposed == ["training.epochs", "model.kind"]
     assert spec.search.override["training.epochs"] == {"choices": [5, 10]}
-    assert spec.set == {"preprocessing.high_hz": 1.5}
+    assert spec.set == {"data.items": 3}
+
+
+def test_what_is_prepared_once_is_said_by_the_recipe() -> None:
+    texts = ["training.epochs=5,10", "model.rank=16"]
+    assert grid_design("instant", TESTING, texts, None)["search"]["exposed"] == [
+        "training.epochs",
+        "model.rank",
+    ]
+    data = grid_design("staged", TESTING, texts, None)
+    assert data["search"]["exposed"] == ["training.epochs"]
+    assert data["set"] == {"model.rank": 16}
+    with pytest.raises(ConfigError, match=r"model.rank: data, model are prepared once"):
+        grid_design("staged", TESTING, ["model.rank=4,8"], None)
+    with pytest.raises(ConfigError) as caught:
+        grid_design("staged", TESTING, [], None)
+    assert "training.batch_size" in str(caught.value)
+    assert "model.rank" not in str(caught.value)
 
 
 def test_a_recipe_file_is_found_from_anywhere(
@@ -52,19 +77,19 @@ def test_a_recipe_file_is_found_from_anywhere(
         (["training.epochs=1,,2"], "expected PATH=VALUE"),
         (["training.epochs=5,5"], "more than once"),
         (["training.epochs=5", "training.epochs=6"], "given twice"),
-        (["data.folds=2,3"], "prepared once"),
-        (["data.folds=2"], "neurosweep run"),
+        (["data.items=2,3"], "prepared once"),
+        (["data.items=2"], "neurosweep run"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(texts: list[str], part: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        grid_design("speller", "pkg", texts, None)
+        grid_design("instant", TESTING, texts, None)
     assert part in str(caught.value)
 
 
 def test_a_sweep_of_nothing_lists_what_can_be_swept() -> None:
     with pytest.raises(ConfigError, match="nothing to sweep") as caught:
-        grid_design("instant", "neurosweep.testing", [], None)
+        grid_design("instant", TESTING, [], None)
     table = str(caught.value).splitlines()
     assert any(line.startswith("training.learning_rate  in [1e-05, 0.1]") for line in table)
     assert not any(line.startswith("data.") for line in table)

@@ -11,6 +11,7 @@ from neurosweep.core.errors import ConfigError, PluginError, StudyError
 from neurosweep.core.files import canonical_json, read_json, sha256_bytes
 from neurosweep.core.layout import Home
 from neurosweep.core.schema import Schema
+from neurosweep.records.prepared import Prepared
 from neurosweep.records.spec import load_spec
 from neurosweep.research.create import create_study, create_study_from_file
 from neurosweep.research.toml_text import to_toml
@@ -39,6 +40,30 @@ def test_the_ledger_freezes_everything_that_decides_a_result(study):
     assert created["schema_sha"] == sha256_bytes(canonical_json(schema).encode())
 
 
+@pytest.mark.parametrize("given", [None, "llm"])
+def test_the_recipe_says_the_stage_and_what_is_prepared(tmp_path, given):
+    created = state_of(new_study(tmp_path, recipe="staged", stage=given)).created
+    assert created["spec"]["stage"] == "llm"
+    assert created["prepared"] == ["data", "model"]
+    assert "model.rank" not in created["spec"]["search"]["exposed"]
+
+
+@pytest.mark.parametrize("listed", ["data", [3], [""], None])
+def test_a_wrong_list_of_what_is_prepared_is_refused(listed):
+    with pytest.raises(ConfigError, match="expected a list of dotted paths"):
+        Prepared.of({"prepared": listed})
+
+
+def test_a_prefix_is_a_whole_section_or_field():
+    prepared = Prepared.of({"prepared": ["data", "llm.backend"]})
+    assert prepared.among(["data", "data.a.b", "datas.a", "llm.backend", "llm.rank"]) == [
+        "data",
+        "data.a.b",
+        "llm.backend",
+    ]
+    assert Prepared.of({}).among(["preprocessing.notch", "model.width"]) == ["preprocessing.notch"]
+
+
 def test_only_the_exposed_fields_with_their_narrowed_ranges_are_searched(study):
     schema = Schema.from_json(read_json(study.schema_json))
     assert list(schema) == ["training.learning_rate", "model.rank"]
@@ -64,6 +89,7 @@ def test_odd_values_survive_toml():
 @pytest.fixture
 def in_this_process(monkeypatch):
     monkeypatch.setattr("neurosweep.research.create.call_entry", call_here)
+    monkeypatch.setattr("neurosweep.research.describe.call_entry", call_here)
 
 
 def nothing_left(home):
@@ -77,6 +103,15 @@ def nothing_left(home):
         ({"data": {"itmes": 3}}, ConfigError, "data.itmes"),
         ({"data": {"items": -3}}, ConfigError, "data.items"),
         ({"search": {"exposed": ["training.learning_rat"]}}, ConfigError, "training.learning_rate"),
+        (
+            {"recipe": "staged", "search": {"exposed": ["model.rank"]}},
+            ConfigError,
+            "data, model are",
+        ),
+        ({"search": {"exposed": ["data.items"]}}, ConfigError, "data are prepared once"),
+        ({"stage": "llm"}, ConfigError, "'llm', recipe instant trains the stage 'encoder'"),
+        ({"recipe": "staged", "stage": "encoder"}, ConfigError, "trains the stage 'llm'"),
+        ({"objective": {"metric": "val_wer_greedy"}}, ConfigError, "unknown 'val_wer_greedy'"),
         ({"objective": {"metric": "val_crr"}}, ConfigError, "did you mean 'val_cer'"),
         ({"agent": {"name": "random_serch"}}, PluginError, "did you mean 'random_search'"),
         ({"agent": {"name": "random_search", "options": {"x": 1}}}, ConfigError, "x"),

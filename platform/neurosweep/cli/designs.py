@@ -10,7 +10,7 @@ from typing import Any
 from neurosweep.core.config import parse_assignment
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.schema import Schema, Value
-from neurosweep.records.spec import is_prepared
+from neurosweep.records.prepared import Prepared
 
 
 def fixed_design(
@@ -46,19 +46,23 @@ def grid_design(
     """
     if not assignments:
         msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
-        raise ConfigError(f"{msg}\n{_fields(recipe, entry)}")
+        raise ConfigError(f"{msg}\n{_fields(recipe, _describe(recipe, entry))}")
     levels = _levels(assignments)
-    once = {path: values for path, values in levels.items() if is_prepared(path)}
+    prepared = Prepared.of(_describe(recipe, entry))
+    once = {path: values for path, values in levels.items() if prepared.holds(path)}
     several = [path for path, values in once.items() if len(values) > 1]
     if several:
         msg = (
-            f"--set {several[0]}: data are prepared once for a study; give one value, and use one "
-            "sweep for each of the others"
+            f"--set {several[0]}: {prepared} are prepared once for a study; give one value, and "
+            "use one sweep for each of the others"
         )
         raise ConfigError(msg)
     axes = {path: values for path, values in levels.items() if path not in once}
     if not axes:
-        msg = "sweep: only the data are changed; for one configuration use: neurosweep run"
+        msg = (
+            f"sweep: only what is prepared once for a study ({prepared}) is changed; for one "
+            "configuration use: neurosweep run"
+        )
         raise ConfigError(msg)
     spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", once)
     spec["agent"] = {"name": "grid", "options": {"values": axes}}
@@ -70,25 +74,32 @@ def grid_design(
     return spec
 
 
-def _fields(recipe: str, entry: str) -> str:
-    """Return the table of the fields that a recipe offers to a search."""
-    name = str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe
-    from neurosweep.core.entry import call_entry
+def _describe(recipe: str, entry: str) -> dict[str, Any]:
+    from neurosweep.research.describe import ask_recipe
 
-    facts = call_entry(f"{entry}.entry:describe", {"recipe": name})
-    whole = Schema.from_json(facts["schema"])
-    offered = Schema(f for f in whole.values() if f.searchable and not is_prepared(f.path))
+    return ask_recipe(entry, _found(recipe))
+
+
+def _fields(recipe: str, facts: Mapping[str, Any]) -> str:
+    """Return the table of the fields that a recipe offers to a search."""
+    prepared = Prepared.of(facts)
+    whole = Schema.from_json(facts["schema"]).values()
+    offered = Schema(f for f in whole if f.searchable and not prepared.holds(f.path))
     return f"recipe {recipe} offers:\n{offered.table()}"
+
+
+def _found(recipe: str) -> str:
+    """Return a recipe as a process of another folder finds it."""
+    path = Path(recipe)
+    return str(path.resolve()) if path.suffix == ".toml" and path.is_file() else recipe
 
 
 def _base(
     recipe: str, entry: str, name: str, fixed: Mapping[str, Sequence[Value]]
 ) -> dict[str, Any]:
-    path = Path(recipe)
-    is_file = path.suffix == ".toml" and path.is_file()
     return {
         "name": name,
-        "recipe": str(path.resolve()) if is_file else recipe,
+        "recipe": _found(recipe),
         "entry": entry,
         "reserve": {"floor": 0},
         "set": {path: values[0] for path, values in fixed.items()},

@@ -13,15 +13,6 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
 
-# Data are prepared once for a study: its trials cannot differ in these sections of a recipe.
-PREPARED_SECTIONS = ("data", "preprocessing")
-
-
-def is_prepared(path: str) -> bool:
-    """Return whether a dotted path of a recipe is fixed for all trials of a study."""
-    return path.split(".")[0] in PREPARED_SECTIONS
-
-
 class AgentSpec(StrictModel):
     """Who proposes."""
 
@@ -84,7 +75,9 @@ class StudySpec(StrictModel):
 
     name: str = Field(min_length=1, description="short name, part of the id")
     recipe: str = Field(description="name of a bundled recipe or path of a TOML file")
-    stage: Literal["encoder", "llm"] = Field("encoder", description="what is trained")
+    stage: Literal["encoder", "llm"] | None = Field(
+        None, description="what is trained; the recipe says it"
+    )
     seed: NotNegative = Field(0, description="all randomness follows from it")
     entry: str = Field(
         "neurodecode", description="package whose entry module describes and prepares recipes"

@@ -5,50 +5,27 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
-from neurosweep.core.config import flatten
 from neurosweep.core.entry import call_entry
-from neurosweep.core.errors import ConfigError, StudyError
+from neurosweep.core.errors import StudyError
 from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.core.plugins import near_misses
 from neurosweep.core.provenance import environment_info, package_root
-from neurosweep.core.schema import Schema
 from neurosweep.records.ids import new_study_id
 from neurosweep.records.ledger import Ledger
-from neurosweep.records.spec import StudySpec, is_prepared, load_spec
+from neurosweep.records.spec import StudySpec, load_spec
 from neurosweep.research.agents import load_agent
+from neurosweep.research.describe import Described, describe_recipe
 from neurosweep.research.toml_text import to_toml
 from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
 _HARNESS = "neurosweep"
 _PREPARE_TIMEOUT_S = 6 * 3600.0
-_DESCRIBE_TIMEOUT_S = 300.0
-
-
-@dataclass(frozen=True)
-class Described:
-    """Hold what a package of decoders says of a recipe, checked against the study.
-
-    Attributes
-    ----------
-    facts
-        The answer of the package's ``describe``.
-    schema
-        The fields that the study searches, with its narrowed ranges.
-    spec
-        The specification with the recipe's objective and fields filled in.
-    """
-
-    facts: Mapping[str, Any]
-    schema: Schema
-    spec: StudySpec
 
 
 def create_study_from_file(
@@ -138,57 +115,6 @@ def create_study(
     return study
 
 
-def describe_recipe(spec: StudySpec, code_root: Path | None) -> Described:
-    """Return a recipe's configuration and schema, in a process that imports its package.
-
-    Raises
-    ------
-    ConfigError
-        When the recipe, a value under [data], a field to search or the objective is wrong.
-    """
-    assignments = {f"data.{path}": value for path, value in flatten(spec.data).items()}
-    assignments |= flatten(spec.set)
-    payload = {"recipe": spec.recipe, "set": assignments}
-    facts = call_entry(
-        f"{spec.entry}.entry:describe", payload, code_root=code_root, timeout_s=_DESCRIBE_TIMEOUT_S
-    )
-    whole = Schema.from_json(facts["schema"])
-    exposed = spec.search.exposed or list(facts.get("exposed", []))
-    exposed = exposed or [path for path, field in whole.items() if field.searchable]
-    _refuse_data_fields(exposed)
-    schema = whole.exposed(exposed, spec.search.override)
-    metric = spec.objective.metric or facts["objective"]["metric"]
-    direction = _direction(metric, facts)
-    known = facts.get("metrics", [metric])
-    if metric not in known:
-        listed = ", ".join(known)
-        msg = f"[objective] metric: unknown '{metric}'{near_misses(metric, known)}; it has: "
-        raise ConfigError(f"recipe {spec.recipe}: {msg}{listed}")
-    if spec.objective.direction not in (None, direction):
-        msg = f"[objective] direction: {spec.objective.direction} would search for the worst"
-        raise ConfigError(f"recipe {spec.recipe}: {msg} {metric}; leave it out, or {direction}")
-    objective = spec.objective.model_copy(update={"metric": metric, "direction": direction})
-    search = spec.search.model_copy(update={"exposed": list(schema)})
-    filled = spec.model_copy(update={"objective": objective, "search": search})
-    return Described(facts, schema, filled)
-
-
-def _refuse_data_fields(exposed: Sequence[str]) -> None:
-    fixed = [path for path in exposed if is_prepared(path)]
-    if fixed:
-        msg = (
-            f"[search] exposed: {', '.join(fixed)} cannot be searched: data are prepared once for "
-            "the whole study. Set it under [set], one study for each value"
-        )
-        raise ConfigError(msg)
-
-
-def _direction(metric: str, facts: Mapping[str, Any]) -> str:
-    if metric == facts["objective"]["metric"]:
-        return str(facts["objective"]["direction"])
-    return "maximize" if metric == "val_acc" else "minimize"
-
-
 def prepare_data(described: Described, home: Home) -> dict[str, Any]:
     """Prepare the stores of a recipe with installed code, unless they exist; say where they are.
 
@@ -239,6 +165,7 @@ def _write(
         "data_fp": data_info["data_fp"],
         "data_info": dict(data_info),
         "entry": facts["entry"],
+        "prepared": list(described.prepared.prefixes),
         "warm": list(facts.get("warm", [])),
         "env": environment_info(),
     }

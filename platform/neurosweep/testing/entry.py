@@ -25,6 +25,13 @@ from neurosweep.core.plugins import near_misses
 from neurosweep.testing.jobs import JOBS
 from neurosweep.testing.store import make_store
 
+_EXPOSED = (
+    "training.learning_rate",
+    "training.weight_decay",
+    "model.rank",
+    "training.batch_size",
+)
+
 
 class TextData(StrictModel):
     """Which sentences there are."""
@@ -96,20 +103,17 @@ def describe(payload: Mapping[str, Any]) -> dict[str, Any]:
     """
     config = _config(payload)
     recipe = str(payload.get("recipe", "instant"))
+    staged = recipe == "staged"
     return {
         "recipe": recipe,
-        "stage": "encoder",
+        "stage": "llm" if staged else "encoder",
         "dataset": config.data.dataset,
         "config": config.model_dump(),
         "schema": [field.to_dict() for field in fields_of(config)],
         "entry": f"neurosweep.testing.jobs:{recipe}",
         "objective": {"metric": "val_cer", "direction": "minimize"},
-        "exposed": [
-            "training.learning_rate",
-            "training.weight_decay",
-            "model.rank",
-            "training.batch_size",
-        ],
+        "exposed": [path for path in _EXPOSED if not (staged and path == "model.rank")],
+        "prepared": ["data", "model"] if staged else ["data"],
         "metrics": ["val_cer", "val_wer", "val_acc", "val_window_err"],
         "warm": ["neurosweep.testing.jobs"],
     }
