@@ -1,0 +1,261 @@
+"""Read recordings of typed sentences: an events table and the MEG files that it names.
+
+The table has a row of type ``Meg`` with a ``filepath`` for every timeline; rows of type
+``Sentence`` whose ``text`` is the sentence that was asked for, with what was typed in the column
+``typed``; and rows of type ``Keystroke`` with ``button`` and the ``trial_id`` of their sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neurodecode.contracts import Recording, Unit
+from neurodecode.datasets._neuromag.helmet import canonical_name, flat_positions, reference_helmet
+from neurodecode.datasets._neuromag.reading import Signal, read_signal
+from neurodecode.datasets._sentences.options import SentenceReadOptions
+from neurodecode.datasets._sentences.sensors import (
+    NO_PLACE,
+    flat_map,
+    open_recording,
+    read_any_layout,
+    recording_files,
+)
+from neurodecode.datasets._sentences.together import check_together
+from neurodecode.datasets._sentences.trials import Findings, Trial, find_trials
+from neurodecode.events import RECORDING_TYPES, Event, read_events, select
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import sha256_file
+
+_UNIT_OF_KIND: dict[str, Unit] = {"mag": "T", "grad": "T/m"}
+_DURATION_SLACK_S = 0.5
+_NEUROMAG_SENSORS = 100
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """A recording to be read: its row of the table, its file and its sentences."""
+
+    row: Event
+    path: Path
+    trials: tuple[Trial, ...]
+    warnings: tuple[str, ...]
+
+
+def sentence_sources(table: Path, options: SentenceReadOptions) -> tuple[Path, ...]:
+    """Name the table and every file of the recordings that it names.
+
+    Raises
+    ------
+    DataError
+        When one is missing or was cut, or the table cannot be read.
+    """
+    rows = _recording_rows(table, read_events(table, options.columns))
+    files: dict[Path, None] = {table: None}
+    for row in rows.values():
+        files |= dict.fromkeys(recording_files(_path_of(row, table, options)))
+    return tuple(files)
+
+
+def read_sentence_recordings(table: Path, options: SentenceReadOptions) -> tuple[Recording, ...]:
+    """Read every recording of a table that has sentences.
+
+    Parameters
+    ----------
+    table
+        Events table, TSV or CSV.
+    options
+        What is accepted.
+
+    Returns
+    -------
+    tuple of Recording
+        Ordered by timeline. Events are the sentences that can be decoded (``text`` in a-z and
+        spaces, ``typed`` beside it) and their keys, on the clock of the recording.
+
+    Raises
+    ------
+    DataError
+        When the table or a recording is damaged, absent, contradicts the other, or holds what
+        the options do not accept.
+    """
+    timelines = _plan(table, options)
+    recordings = [_read_one(timeline, options) for timeline in timelines]
+    check_together(recordings, options, f"events table {table}")
+    table_sha = {table.name: sha256_file(table)}
+    return tuple(
+        replace(recording, source_sha256={**recording.source_sha256, **table_sha})
+        for recording in recordings
+    )
+
+
+def _plan(table: Path, options: SentenceReadOptions) -> list[_Timeline]:
+    where = f"events table {table}"
+    events = read_events(table, options.columns)
+    rows = _recording_rows(table, events)
+    if not select(events, "Sentence"):
+        found = ", ".join(sorted({event.type for event in events}))
+        msg = f"{where}: has no event of type 'Sentence' (it has {found}); every sentence needs a"
+        raise DataError(f"{msg} row with its text, and its keys rows of type 'Keystroke'")
+    findings = Findings()
+    timelines = []
+    for name, row in sorted(rows.items()):
+        own = [event for event in events if event.timeline == name]
+        found = Findings(findings.problems, [])
+        trials = find_trials(own, options, found)
+        path = _path_of(row, table, options)
+        timelines.append(_Timeline(row, path, tuple(trials), tuple(found.warnings)))
+    lost = sorted({e.timeline for e in select(events, "Sentence")} - set(rows))
+    findings.problems += [
+        f"timeline '{name}' has sentences but no row of type Meg with a filepath" for name in lost
+    ]
+    findings.raise_all(where)
+    timelines = [t for t in _without_practice(timelines, options.practice) if t.trials]
+    if not timelines:
+        msg = f"{where}: no sentence is left to decode; check practice ({options.practice}) and"
+        raise DataError(f"{msg} that Keystroke rows carry the trial_id of their sentence")
+    return timelines
+
+
+def _recording_rows(table: Path, events: Sequence[Event]) -> dict[str, Event]:
+    rows = {event.timeline: event for event in events if event.type in RECORDING_TYPES}
+    findings = Findings()
+    for name, row in rows.items():
+        if row.type != "Meg":
+            findings.problems.append(f"timeline '{name}' is of type {row.type}, expected Meg")
+        elif not row.filepath:
+            findings.problems.append(f"timeline '{name}': its row of type Meg has no filepath")
+        for column, value in (("subject", row.subject), ("timeline", name)):
+            if "/" in value or value in (".", ".."):
+                findings.problems.append(f"{column} '{value}' must not hold '/' or be dots")
+    if not rows:
+        findings.problems.append("has no row of type Meg, which names a recording by its filepath")
+    findings.raise_all(f"events table {table}")
+    return rows
+
+
+def _path_of(row: Event, table: Path, options: SentenceReadOptions) -> Path:
+    folder = Path(options.recordings_folder) if options.recordings_folder else table.parent
+    return folder / row.filepath
+
+
+def _without_practice(timelines: Sequence[_Timeline], practice: int) -> list[_Timeline]:
+    """Leave out the first sentences of every session, over all its timelines."""
+    left: dict[tuple[str, str], int] = {}
+    kept = []
+    for timeline in timelines:
+        session = (timeline.row.subject, timeline.row.session or timeline.row.timeline)
+        drop = min(left.setdefault(session, practice), len(timeline.trials))
+        left[session] -= drop
+        kept.append(replace(timeline, trials=timeline.trials[drop:]))
+    return kept
+
+
+def _read_one(timeline: _Timeline, options: SentenceReadOptions) -> Recording:
+    row, path = timeline.row, timeline.path
+    files = recording_files(path)
+    named = [canonical_name(name) for name in open_recording(path).ch_names]
+    if len(set(named) & set(reference_helmet().names)) >= _NEUROMAG_SENSORS:
+        signal = read_signal(path, options, row.frequency)
+        parts = _neuromag_parts(signal)
+    else:
+        signal, places, units = read_any_layout(path, options, row.frequency)
+        parts = {
+            "channels": tuple(signal.facts.pop("names")),
+            "units": units,
+            "positions": places,
+            "layout": flat_map(places),
+        }
+    _check_duration(timeline, signal)
+    warnings = [*signal.facts["warnings"], *timeline.warnings]
+    events = _events(timeline, signal, warnings)
+    layout = {
+        name: list(NO_PLACE if name in signal.bads else parts["layout"].get(name, NO_PLACE))
+        for name in parts["channels"]
+    }
+    return Recording(
+        subject=row.subject,
+        recording=row.timeline,
+        sfreq_hz=signal.sfreq_hz,
+        data_CT=signal.data_CT,
+        channels=parts["channels"],
+        units=parts["units"],
+        segments=signal.segments,
+        events=events,
+        positions=parts["positions"],
+        source_sha256={file.name: sha256_file(file) for file in files},
+        meta={**signal.facts, "warnings": warnings, "layout": layout},
+    )
+
+
+def _neuromag_parts(signal: Signal) -> Mapping[str, Any]:
+    helmet, flat = reference_helmet(), flat_positions()
+    return {
+        "channels": helmet.names,
+        "units": tuple(_UNIT_OF_KIND[kind] for kind in helmet.kinds),
+        "positions": {
+            name: (float(x), float(y), float(z))
+            for name, (x, y, z) in zip(helmet.names, helmet.place_mm / 1e3, strict=True)
+        },
+        "layout": {
+            name: (round(float(x), 5), round(float(y), 5))
+            for name, (x, y) in zip(helmet.names, flat, strict=True)
+        },
+    }
+
+
+def _check_duration(timeline: _Timeline, signal: Signal) -> None:
+    row = timeline.row
+    length = signal.data_CT.shape[1] / signal.sfreq_hz
+    if row.duration > 0 and abs(row.duration - length) > _DURATION_SLACK_S + 0.01 * length:
+        msg = f"{timeline.path}: lasts {length:.1f} s, the events table says {row.duration:.1f} s"
+        msg += f" for timeline '{row.timeline}'; correct the table or give its own file"
+        raise DataError(msg)
+
+
+def _events(timeline: _Timeline, signal: Signal, warnings: list[str]) -> tuple[Event, ...]:
+    """Return sentences and keys on the clock of the first sample, none in a gap."""
+    zero, length = timeline.row.start, signal.data_CT.shape[1] / signal.sfreq_hz
+    stretches = [(a / signal.sfreq_hz, b / signal.sfreq_hz) for a, b in signal.segments]
+    events: list[Event] = []
+    findings = Findings()
+    broken = []
+    for trial in timeline.trials:
+        first, last = trial.keys[0].start - zero, trial.keys[-1].start - zero
+        if first < 0 or last > length:
+            findings.problems.append(
+                f"trial '{trial.trial_id}': keys from {first:g} to {last:g} s lie outside the"
+                f" recording (0 to {length:g} s)"
+            )
+        elif not any(a <= first and last <= b for a, b in stretches):
+            broken.append(trial.trial_id)
+        else:
+            events += _trial_events(trial, zero)
+    if findings.problems:
+        findings.problems.append(
+            "is this the recording of the timeline, and does the start of its Meg row say when its"
+            " first sample was taken?"
+        )
+    findings.raise_all(f"{timeline.path} and timeline '{timeline.row.timeline}'")
+    if broken:
+        warnings.append(
+            f"{len(broken)} sentences lie on a gap of the recording and are left out:"
+            f" {', '.join(broken[:5])}"
+        )
+    return tuple(sorted(events, key=lambda event: event.start))
+
+
+def _trial_events(trial: Trial, zero: float) -> list[Event]:
+    first, last = trial.keys[0].start - zero, trial.keys[-1].start - zero
+    sentence = replace(
+        trial.row,
+        start=first,
+        duration=last - first,
+        text=trial.reference,
+        trial_id=trial.trial_id,
+        extra={**trial.row.extra, "typed": trial.typed},
+    )
+    keys = [replace(k, start=k.start - zero, trial_id=trial.trial_id) for k in trial.keys]
+    return [sentence, *keys]
