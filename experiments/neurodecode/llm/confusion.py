@@ -1,0 +1,235 @@
+"""The errors that an encoder makes, so that a language model can be trained against them.
+
+An encoder reads the sentences that it was trained on far better than new ones. A language model
+that is tuned on those readings learns to copy. So the errors are counted on dev, and the typed
+text of train is spoiled with as many.
+
+Array names carry their axes: G gap, K character (second K: what it is read as), T typed character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neurodecode.decoding.alphabet import SYMBOLS, encode
+from neurodecode.llm.alignment import Range, align, error_counts, source_ranges
+from neurodecode.llm.confusion_counts import Counts, error_spread
+from neurosweep.core.errors import DataError
+
+_Row = tuple[float, ...]
+_NUM = len(SYMBOLS)
+_VERSION = 1
+
+_CALIBRATION_CHARACTERS = 20_000
+_CALIBRATIONS = 4
+_MAX_SCALE = 3.0
+_MAX_ERROR = 0.95
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """Hold a spoiled text.
+
+    Attributes
+    ----------
+    text
+        What might have been read.
+    source
+        Range of typed characters behind every word of it; an empty range for a word that came
+        from nothing, the whole text when no word is left.
+    """
+
+    text: str
+    source: tuple[Range, ...]
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Hold how often each character is read as another, as nothing, or out of nothing.
+
+    Attributes
+    ----------
+    symbols
+        Characters, in the order of the rows.
+    cer
+        Character error rate of the readings that were counted.
+    delete
+        Probability that a character is missed.
+    substitute
+        Probability (row: typed, column: read) that it is taken for another.
+    insert
+        Probability that a character is read before the next one, out of nothing.
+    spread
+        Variance of a sentence's error rate beyond chance, relative to the squared mean.
+    """
+
+    symbols: str
+    cer: float
+    delete: _Row
+    substitute: tuple[_Row, ...]
+    insert: _Row
+    spread: float
+
+    def __post_init__(self) -> None:
+        shapes = [len(self.delete), len(self.substitute), len(self.insert)]
+        shapes += [len(row) for row in self.substitute]
+        if self.symbols != SYMBOLS or set(shapes) != {_NUM}:
+            msg = f"confusions must be of the {_NUM} characters {SYMBOLS!r} and hold no others"
+            raise ValueError(msg)
+        errors_K = np.array(self.delete) + np.array(self.substitute).sum(axis=1)
+        values = np.concatenate([self.delete, np.ravel(self.substitute), self.insert])
+        rates = [self.cer, self.spread, *values]
+        if not np.isfinite(rates).all() or min(rates) < 0:
+            raise ValueError("confusions must be finite and not below 0")
+        if errors_K.max() > 1 + 1e-9 or sum(self.insert) >= 1 or np.trace(self.substitute) != 0:
+            msg = "the error probabilities of a character must not exceed 1, nor be its own"
+            raise ValueError(msg)
+
+    @classmethod
+    def fit(cls, pairs: Sequence[tuple[str, str]]) -> Confusions:
+        """Count the errors of readings.
+
+        Parameters
+        ----------
+        pairs
+            Typed text and its reading, of sentences that the encoder was not trained on.
+
+        Raises
+        ------
+        DataError
+            When there is no typed character.
+        ValueError
+            When a text holds a character that is none of the alphabet.
+        """
+        if not any(typed for typed, _ in pairs):
+            msg = "no typed text in dev: the encoder's errors cannot be counted; use more sentences"
+            raise DataError(msg)
+        alignments = align(pairs)
+        counts = Counts(pairs, alignments)
+        length = counts.typed_K.sum()
+        errors_S = np.array([sum(e.kind != "equal" for e in edits) for edits in alignments])
+        length_S = np.array([len(typed) for typed, _ in pairs])
+        cer = float(errors_S.sum() / length)
+        raw = cls(
+            symbols=SYMBOLS,
+            cer=cer,
+            delete=tuple(counts.rates(counts.deleted_K).tolist()),
+            substitute=tuple(tuple(row) for row in counts.substitutions().tolist()),
+            insert=tuple(counts.insertions().tolist()),
+            spread=error_spread(errors_S, length_S, cer),
+        )
+        return raw._calibrated([typed for typed, _ in pairs if typed])
+
+    def corrupt(self, text: str, rng: np.random.Generator) -> Corrupted:
+        """Return a typed text as the encoder might read it.
+
+        Raises
+        ------
+        ValueError
+            When the text holds a character that is none of the alphabet.
+        """
+        typed_T = np.array(encode(text), dtype=int) - 1
+        factor = rng.gamma(1 / self.spread, self.spread) if self.spread > 0 else 1.0
+        error_K = np.array(self.delete) + np.array(self.substitute).sum(axis=1)
+        factor_T = np.minimum(factor, _MAX_ERROR / np.maximum(error_K, 1e-12))[typed_T]
+        delete_T = factor_T * np.array(self.delete)[typed_T]
+        error_T = factor_T * error_K[typed_T]
+        draw_T = rng.random(len(typed_T))
+        insert = min(factor * sum(self.insert), _MAX_ERROR)
+        inserted_G = rng.geometric(1.0 - insert, len(typed_T) + 1) - 1
+        read: list[str] = []
+        source: list[Range] = []
+        for place in range(len(typed_T) + 1):
+            for _ in range(inserted_G[place]):
+                read.append(_draw(self.insert, rng))
+                source.append((place, place))
+            if place == len(typed_T) or draw_T[place] < delete_T[place]:
+                continue
+            wrong = draw_T[place] < error_T[place]
+            row = self.substitute[typed_T[place]]
+            read.append(_draw(row, rng) if wrong else text[place])
+            source.append((place, place + 1))
+        found = "".join(read)
+        return Corrupted(found, tuple(source_ranges(found, source)) or ((0, len(text)),))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {"v": _VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Confusions:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        DataError
+            When anything is missing, added, of another type or out of range.
+        """
+        names = {"v", *cls.__dataclass_fields__}
+        try:
+            if not isinstance(data, dict) or set(data) != names or data["v"] != _VERSION:
+                raise ValueError(f"must hold exactly {', '.join(sorted(names))}")
+            return cls(
+                symbols=data["symbols"],
+                cer=_number(data["cer"]),
+                delete=_row(data["delete"]),
+                substitute=tuple(_row(row) for row in data["substitute"]),
+                insert=_row(data["insert"]),
+                spread=_number(data["spread"]),
+            )
+        except (ValueError, TypeError) as error:
+            msg = f"confusions are damaged ({error}); prepare the features again"
+            raise DataError(msg) from error
+
+    def _calibrated(self, texts: Sequence[str]) -> Confusions:
+        """Return rates whose corrupted texts have the error rate that was counted.
+
+        Edits meet: a deletion beside an insertion is one substitution, so that fewer errors are
+        found than are made.
+        """
+        repeats = max(1, _CALIBRATION_CHARACTERS // sum(map(len, texts)))
+        target = min(self.cer, _MAX_ERROR)
+        scaled, scale = self, 1.0
+        for _ in range(_CALIBRATIONS):
+            rng = np.random.default_rng(0)
+            pairs = [(one, scaled.corrupt(one, rng).text) for one in texts for _ in range(repeats)]
+            found = sum(error_counts(pairs)) / sum(len(typed) for typed, _ in pairs)
+            if not found:
+                break
+            scale = float(np.clip(scale * target / found, 1 / _MAX_SCALE, _MAX_SCALE))
+            scaled = self._scaled(scale)
+        return scaled
+
+    def _scaled(self, scale: float) -> Confusions:
+        delete_K, substitute_KK = np.array(self.delete), np.array(self.substitute)
+        error_K = delete_K + substitute_KK.sum(axis=1)
+        scale_K = np.minimum(scale, _MAX_ERROR / np.maximum(error_K, 1e-12))
+        insert_scale = min(scale, _MAX_ERROR / max(sum(self.insert), 1e-12))
+        return replace(
+            self,
+            delete=tuple((scale_K * delete_K).tolist()),
+            substitute=tuple(tuple(row) for row in (scale_K[:, None] * substitute_KK).tolist()),
+            insert=tuple((insert_scale * np.array(self.insert)).tolist()),
+        )
+
+
+def _draw(weights: Sequence[float], rng: np.random.Generator) -> str:
+    cumulative = np.cumsum(weights)
+    place = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return SYMBOLS[min(int(place), _NUM - 1)]
+
+
+def _row(values: Any) -> _Row:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"expected a list of numbers, got {type(values).__name__}")
+    return tuple(_number(value) for value in values)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {value!r}")
+    return float(value)
