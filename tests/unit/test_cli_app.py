@@ -183,3 +183,29 @@ def test_pages_of_a_named_server_are_not_served_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert main(["ui", "--home", str(tmp_path)]) == exits.OK
     assert "served at http://127.0.0.1:9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "part"),
+    [
+        (["data", "prepare"], "neurosweep.core.entry", "data prepare left nothing half-made"),
+        (["run"], "neurosweep.research.describe", "before the study existed"),
+    ],
+)
+def test_an_interruption_while_data_are_prepared_says_what_to_do(
+    words: list[str],
+    module: str,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{module}.call_entry", interrupt)
+    words = [*words, "instant", "--entry", "neurosweep.testing", "--home", str(tmp_path)]
+    assert main(words) == exits.INTERRUPTED
+    error = capsys.readouterr().err
+    assert part in error
+    assert "again" in error

@@ -13,6 +13,7 @@ from neurosweep.core.layout import Home
 from neurosweep.core.schema import Schema
 from neurosweep.records.prepared import Prepared
 from neurosweep.records.spec import load_spec
+from neurosweep.research import create
 from neurosweep.research.create import create_study, create_study_from_file
 from neurosweep.research.toml_text import to_toml
 
@@ -146,6 +147,22 @@ def test_a_file_with_several_problems_names_them_all(tmp_path):
     assert "sede: unknown key; did you mean 'seed'?" in str(caught.value)
     assert "budget.rounds" in str(caught.value)
     assert nothing_left(Home(tmp_path / "home"))
+
+
+def test_progress_of_preparing_is_said_and_it_may_use_all_cores(tmp_path, monkeypatch):
+    calls, said = [], []
+    genuine = create.call_entry
+
+    def record(entry, payload, **options):
+        calls.append(options["threads"])
+        return genuine(entry, payload, **options)
+
+    monkeypatch.setattr(create, "call_entry", record)
+    monkeypatch.setattr(create, "allocated_cores", lambda: 3)
+    create_study(small_spec(), Home(tmp_path / "home"), say=said.append)
+    assert said[-2:] == ["preparing the data", "  drawing 3 sentences"]
+    create_study(small_spec(execution={"workers": 2}), Home(tmp_path / "other"))
+    assert calls == [3, 2]
 
 
 def test_an_error_of_another_process_comes_back_as_the_same_error(tmp_path):

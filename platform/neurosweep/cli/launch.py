@@ -103,7 +103,11 @@ def create(spec: StudySpec, home: Home, console: Console) -> StudyDir:
 
     check_place(spec.execution.on)
 
-    study = create_study(spec, home, say=console.line)
+    try:
+        study = create_study(spec, home, say=console.line)
+    except KeyboardInterrupt:
+        msg = "interrupted before the study existed: nothing was run; give the same command again"
+        raise KeyboardInterrupt(msg) from None
     console.line(f"study {study.study_id} in {study.root}")
     return study
 

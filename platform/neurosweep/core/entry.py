@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from neurosweep.core.child import Say, be_a_child, run_child
 from neurosweep.core.errors import ErrorRecord, NeurosweepError, missing_package
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.provenance import code_env
@@ -26,6 +26,7 @@ def call_entry(
     code_root: Path | None = None,
     timeout_s: float = 1800.0,
     threads: int = 1,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Run ``package.module:function`` in a fresh interpreter and return its result.
 
@@ -42,7 +43,9 @@ def call_entry(
     timeout_s
         Limit of the call in seconds.
     threads
-        Threads that the process may use.
+        Threads that the process may use; the function finds their number under ``threads``.
+    say
+        Told, while the function runs, what the loggers of its package and of the harness say.
 
     Raises
     ------
@@ -52,19 +55,17 @@ def call_entry(
     """
     with tempfile.TemporaryDirectory(prefix="neurosweep-") as folder:
         call, answer = Path(folder) / "call.json", Path(folder) / "answer.json"
-        atomic_write_json(call, {"entry": entry, "payload": dict(payload)})
+        atomic_write_json(call, {"entry": entry, "payload": {"threads": threads, **payload}})
         command = [sys.executable, "-m", "neurosweep.core.entry", str(call), str(answer)]
         env = {**os.environ, **code_env(code_root, threads)}
         try:
-            process = subprocess.run(
-                command, env=env, capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
+            ended = run_child(command, env, timeout_s=timeout_s, say=say)
+        except TimeoutError as error:
             msg = f"{entry} did not finish within {timeout_s:g} s"
             raise NeurosweepError(msg) from error
         if not answer.exists():
-            tail = process.stderr.decode("utf-8", "replace")[-_TAIL_CHARACTERS:]
-            msg = f"{entry} ended with exit code {process.returncode} and no answer:\n{tail}"
+            tail = ended.tail[-_TAIL_CHARACTERS:]
+            msg = f"{entry} ended with exit code {ended.returncode} and no answer:\n{tail}"
             raise NeurosweepError(msg)
         result = read_json(answer)
     if "error" in result:
@@ -116,8 +117,10 @@ def _for_people(error: Exception, entry: str) -> Exception:
     return error
 
 
-def _main(call_path: str, answer_path: str) -> int:
+def _main(call_path: str, answer_path: str, told: str, alive: str) -> int:
     call = read_json(Path(call_path))
+    package = str(call["entry"]).partition(":")[0].partition(".")[0]
+    be_a_child(int(told), int(alive), list(dict.fromkeys(("neurosweep", package))))
     try:
         result = resolve_entry(call["entry"])(call["payload"])
     except Exception as error:  # noqa: BLE001 - the boundary: an error goes back as data

@@ -15,6 +15,7 @@ from neurosweep.core.errors import StudyError
 from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import environment_info, package_root
+from neurosweep.exec.resources import allocated_cores
 from neurosweep.records.ids import new_study_id
 from neurosweep.records.ledger import Ledger
 from neurosweep.records.spec import StudySpec, load_spec
@@ -25,7 +26,7 @@ from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
 _HARNESS = "neurosweep"
-_PREPARE_TIMEOUT_S = 6 * 3600.0
+PREPARE_TIMEOUT_S = 6 * 3600.0
 
 
 def create_study_from_file(
@@ -100,7 +101,7 @@ def create_study(
         say(f"reading recipe {spec.recipe}")
         described = describe_recipe(spec, snapshot.code_root if snapshot else None)
         say("preparing the data")
-        data_info = prepare_data(described, home)
+        data_info = prepare_data(described, home, say)
         for warning in data_info.get("warnings", []):
             say(f"warning: {warning}")
         _write(temporary, study.study_id, described, data_info, state, snapshot, study_toml, clock)
@@ -115,8 +116,21 @@ def create_study(
     return study
 
 
-def prepare_data(described: Described, home: Home) -> dict[str, Any]:
+def prepare_data(
+    described: Described, home: Home, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Prepare the stores of a recipe with installed code, unless they exist; say where they are.
+
+    Nothing else of the study runs yet, so this takes all cores that the study may use.
+
+    Parameters
+    ----------
+    described
+        The recipe.
+    home
+        Where the stores lie.
+    say
+        Told of progress, indented.
 
     Raises
     ------
@@ -129,7 +143,19 @@ def prepare_data(described: Described, home: Home) -> dict[str, Any]:
         "home": str(home.root),
     }
     entry = f"{described.spec.entry}.entry:prepare"
-    return call_entry(entry, payload, timeout_s=_PREPARE_TIMEOUT_S)
+    return call_entry(
+        entry,
+        payload,
+        timeout_s=PREPARE_TIMEOUT_S,
+        threads=prepare_threads(described.spec.execution.workers),
+        say=None if say is None else lambda text: say(f"  {text}"),
+    )
+
+
+def prepare_threads(workers: int | None) -> int:
+    """Return how many threads preparing may use: all cores, or those of a named number."""
+    cores = allocated_cores()
+    return cores if workers is None else min(workers, cores)
 
 
 def _write(

@@ -17,6 +17,7 @@ from neurosweep.records.fold import load_state
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
+from neurosweep.research.create import PREPARE_TIMEOUT_S, prepare_threads
 from neurosweep.research.endings import Ending, judge_silence, read_status
 from neurosweep.research.loop import task_shape
 from neurosweep.research.planning import RunFolders
@@ -157,7 +158,8 @@ def _need_data(created: Mapping[str, Any], home: Home) -> None:
         return
     spec = created["spec"]
     payload = {"recipe": spec["recipe"], "config": created["config"], "home": str(home.root)}
-    again = call_entry(f"{spec['entry']}.entry:prepare", payload)
+    entry = f"{spec['entry']}.entry:prepare"
+    again = call_entry(entry, payload, timeout_s=PREPARE_TIMEOUT_S, threads=prepare_threads(None))
     if again["data_fp"] != created["data_fp"]:
         msg = (
             f"the data of the study ({created['data_fp']}) are gone and preparing them now gives "

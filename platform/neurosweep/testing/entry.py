@@ -6,6 +6,7 @@ A study names it with ``entry = "neurosweep.testing"``; its recipes are the name
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from neurosweep.core.layout import Home
 from neurosweep.core.plugins import near_misses
 from neurosweep.testing.jobs import JOBS
 from neurosweep.testing.store import make_store
+
+logger = logging.getLogger(__name__)
 
 _EXPOSED = (
     "training.learning_rate",
@@ -128,4 +131,5 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
         When the recipe does not exist or a value is not allowed.
     """
     config = _config(payload)
+    logger.info("drawing %d sentences", config.data.items)
     return make_store(Home(Path(payload["home"])), config.data.model_dump())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurosweep.cli.options import add_home, add_json, add_recipe, open_home
+from neurosweep.cli.options import add_home, add_json, add_recipe, open_home, positive
 
 if TYPE_CHECKING:
     from neurosweep.cli.parser import Subparsers
@@ -29,6 +29,9 @@ def add_parser(subparsers: Subparsers) -> None:
     for name, line in _ACTIONS.items():
         action = actions.add_parser(name, help=line, description=line)
         add_recipe(action, many=False)
+        action.add_argument(
+            "--workers", type=positive, metavar="N", help="cores to use (default: all)"
+        )
         add_home(action)
         add_json(action)
 
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from neurosweep.cli import exits
     from neurosweep.cli.console import Console
     from neurosweep.core.entry import call_entry
+    from neurosweep.research.create import prepare_threads
 
     console = Console(as_json=args.json)
     payload: dict[str, Any] = {
@@ -53,7 +57,17 @@ def run(args: argparse.Namespace) -> int:
         "set": _assignments(args.set),
         "home": str(open_home(args.home, create=True).root),
     }
-    answer = call_entry(f"{args.entry}.entry:{args.action}", payload, timeout_s=_TIMEOUT_S)
+    try:
+        answer = call_entry(
+            f"{args.entry}.entry:{args.action}",
+            payload,
+            timeout_s=_TIMEOUT_S,
+            threads=prepare_threads(args.workers),
+            say=console.line,
+        )
+    except KeyboardInterrupt:
+        msg = f"interrupted: data {args.action} left nothing half-made; give the command again"
+        raise KeyboardInterrupt(msg) from None
     console.lines(answer.get("lines") or _described(answer))
     console.data({"v": 1, "action": args.action, **answer})
     return exits.OK
