@@ -86,11 +86,12 @@ def summarise(
         "split": splits.describe(windows, num_folds),
         "subjects": sorted({item.subject for item in windows.items}),
         "warnings": warnings,
-        "recordings": {r.name: _public_meta(r) for r in recordings},
+        "recordings": {r.name: public_meta(r) for r in recordings},
     }
 
 
-def _public_meta(recording: Recording) -> dict[str, Any]:
+def public_meta(recording: Recording) -> dict[str, Any]:
+    """Return what may be told of a recording: its size, its files, its facts."""
     plain = {k: v for k, v in recording.meta.items() if isinstance(v, bool | int | float | str)}
     return {
         "channels": len(recording.channels),

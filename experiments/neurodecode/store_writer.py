@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,27 @@ def write_store(
     OSError
         When the disk is full or the home cannot be written; nothing is left behind.
     """
-    store, secret = home.store(str(result["data_fp"])), home.secret(str(result["data_fp"]))
+    with staged(home, str(result["data_fp"])) as (store, secret):
+        _write_public(store, [Path(place).name for place in result["stores"]], split[1], cut)
+        atomic_write_json(store / "meta.json", meta)
+        atomic_write_json(store / "prepared.json", result)
+        _write_secret(secret, meta, split, cut)
+
+
+@contextmanager
+def staged(home: Home, data_fp: str) -> Iterator[tuple[Path, Path]]:
+    """Yield new folders for a store and its secret part, which get their names at the end.
+
+    Nothing is left behind when the block fails; when another process was first, its folders stay.
+    """
+    secret_root(home)
+    store, secret = home.store(data_fp), home.secret(data_fp)
     token = f".{store.name}.{secrets.token_hex(4)}.tmp"
     new_store, new_secret = store.with_name(token), secret.with_name(token)
     try:
         new_store.mkdir(parents=True)
         new_secret.mkdir(parents=True, mode=SECRET_FOLDER)
-        _write_public(new_store, [Path(place).name for place in result["stores"]], split[1], cut)
-        atomic_write_json(new_store / "meta.json", meta)
-        atomic_write_json(new_store / "prepared.json", result)
-        _write_secret(new_secret, meta, split, cut)
+        yield new_store, new_secret
         if (store / "prepared.json").is_file() and secret.is_dir():
             return
         for temporary, folder in ((new_secret, secret), (new_store, store)):
@@ -71,6 +83,14 @@ def write_store(
     finally:
         for temporary in (new_store, new_secret):
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def secret_root(home: Home) -> Path:
+    """Return the folder of all secret parts, which only its owner may enter."""
+    folder = home.root / "secret"
+    folder.mkdir(parents=True, exist_ok=True, mode=SECRET_FOLDER)
+    folder.chmod(SECRET_FOLDER)
+    return folder
 
 
 def _write_public(folder: Path, names: Sequence[str], folds: Sequence[Fold], cut: Cut) -> None:
@@ -151,7 +171,8 @@ def _reference(item: Item) -> Mapping[str, str]:
 
 
 def make_private(folder: Path) -> None:
-    """Take everybody else's rights on a folder and all that is in it."""
+    """Take everybody else's rights on a folder and all that is in it; links are not followed."""
     for path in sorted(folder.rglob("*")):
-        path.chmod(SECRET_FOLDER if path.is_dir() else SECRET_FILE)
+        if not path.is_symlink():
+            path.chmod(SECRET_FOLDER if path.is_dir() else SECRET_FILE)
     folder.chmod(SECRET_FOLDER)

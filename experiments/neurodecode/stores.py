@@ -2,6 +2,7 @@
 
 ``store/<data_fp>/`` holds ``meta.json`` and the parts ``train``, ``dev`` and ``val`` (with more
 than one fold: ``fold00``, ``fold01``, ... with these parts each). Val has inputs only.
+Datasets of whole sentences have their own writer, `neurodecode.sentence_store`.
 ``secret/<data_fp>/`` holds ``val_refs.jsonl``, ``test_refs.jsonl`` and ``test/``, the store of a
 confirmation: train and dev of the final model, and test inputs. ``secret/preprocessed/`` caches
 whole recordings, test inputs among them.
@@ -13,15 +14,22 @@ import errno
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from neurodecode import splits
-from neurodecode.contracts import Dataset, FloatArray, Item, Location, Recording
+from neurodecode.contracts import (
+    Dataset,
+    FloatArray,
+    Item,
+    Location,
+    Recording,
+    SentenceDataset,
+)
 from neurodecode.datasets._damage import DAMAGE
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.store_summary import check_windows, store_meta, summarise
 from neurosweep.core.config import StrictModel, validate
-from neurosweep.core.errors import DataError, NeurosweepError
+from neurosweep.core.errors import DataError, NeurosweepError, PluginError
 from neurosweep.core.files import read_json, sha256_file
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home
@@ -31,15 +39,16 @@ DATASETS = "neurodecode.datasets"
 MAX_FOLDS = 100
 
 _FORMAT = 1
-_NEEDS = ("Config", "DEFAULT_FOLDS", "sources", "read", "windows")
+_NEEDS = ("Config", "DEFAULT_FOLDS", "sources", "read")
 _PACKAGE = Path(__file__).parent
 _CODE = (
     *("contracts.py", "events.py", "checks.py", "splits.py"),
     *("stores.py", "store_summary.py", "store_writer.py"),
+    *("sentence_store.py", "sentence_summary.py", "decoding/alphabet.py"),
 )
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str) -> Dataset | SentenceDataset:
     """Return the module of a dataset.
 
     Raises
@@ -47,7 +56,16 @@ def load_dataset(name: str) -> Dataset:
     neurosweep.core.errors.PluginError
         When there is none of that name.
     """
-    return cast(Dataset, load_plugin(DATASETS, name, _NEEDS))
+    module = load_plugin(DATASETS, name, _NEEDS)
+    if not hasattr(module, "windows") and not hasattr(module, "sentences"):
+        msg = f"{DATASETS}.{name} has neither windows nor sentences; a dataset needs one of them"
+        raise PluginError(msg)
+    return cast("Dataset | SentenceDataset", module)
+
+
+def has_sentences(module: Dataset | SentenceDataset) -> TypeGuard[SentenceDataset]:
+    """Return whether items of a dataset are whole sentences, not windows."""
+    return not hasattr(module, "windows")
 
 
 def prepare_store(
@@ -92,8 +110,7 @@ def prepare_store(
         options = options.model_dump()
     config = validate(module.Config, options, f"options of dataset '{dataset}'")
     num_folds = folds or module.DEFAULT_FOLDS
-    if not 1 <= num_folds <= MAX_FOLDS:
-        raise DataError(f"data.folds: is {num_folds}, must be from 1 to {MAX_FOLDS}")
+    _check_folds(dataset, module, num_folds)
     inputs = _inputs(dataset, module, config, preprocessing)
     data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": permute_labels})
     done = home.store(data_fp) / "prepared.json"
@@ -107,8 +124,19 @@ def prepare_store(
         raise DataError(msg) from error
 
 
+def _check_folds(dataset: str, module: Dataset | SentenceDataset, folds: int) -> None:
+    if not 1 <= folds <= MAX_FOLDS:
+        raise DataError(f"data.folds: is {folds}, must be from 1 to {MAX_FOLDS}")
+    if has_sentences(module) and folds > 1:
+        msg = f"data.folds: is {folds}, must be 1 for dataset '{dataset}': the text of a sentence"
+        raise DataError(f"{msg} decides its part")
+
+
 def _inputs(
-    dataset: str, module: Dataset, config: StrictModel, preprocessing: PreprocessingConfig
+    dataset: str,
+    module: Dataset | SentenceDataset,
+    config: StrictModel,
+    preprocessing: PreprocessingConfig,
 ) -> dict[str, Any]:
     """Return everything that preprocessed samples depend on, as JSON data."""
     folder = _PACKAGE / "datasets"
@@ -136,7 +164,7 @@ def _without_places(config: StrictModel) -> dict[str, Any]:
     return values
 
 
-def _read(module: Dataset, config: Any) -> tuple[Recording, ...]:
+def _read(module: Dataset | SentenceDataset, config: Any) -> tuple[Recording, ...]:
     """Read recordings; whatever a damaged file does to a reader becomes one clear error."""
     try:
         return module.read(config)
@@ -150,7 +178,7 @@ def _read(module: Dataset, config: Any) -> tuple[Recording, ...]:
 
 
 def _prepare(
-    module: Dataset,
+    module: Dataset | SentenceDataset,
     config: StrictModel,
     preprocessing: PreprocessingConfig,
     how: tuple[int, int],
@@ -160,25 +188,29 @@ def _prepare(
     from neurodecode.checks import check_recording
     from neurodecode.preprocessing.cache import prepare_recordings
     from neurodecode.preprocessing.cutting import cut_windows
-    from neurodecode.store_writer import SECRET_FOLDER, write_store
+    from neurodecode.store_writer import secret_root, write_store
 
     num_folds, seed = how
+    data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": seed})
     recordings = _read(module, config)
+    if has_sentences(module):
+        from neurodecode.sentence_store import write_sentences
+
+        sentences = module.sentences(config, recordings)
+        return write_sentences(data_fp, (recordings, sentences), preprocessing, seed, home)
     for recording in recordings:
         check_recording(recording)
-    windows = module.windows(config, recordings)
+    windows = cast(Dataset, module).windows(config, recordings)
     check_windows(windows)
     windows = splits.permute_labels(windows, seed)
     folds = splits.make_folds(windows, num_folds)
     cache = home.secret("preprocessed") / fingerprint(inputs)
-    (home.root / "secret").mkdir(parents=True, exist_ok=True, mode=SECRET_FOLDER)
-    (home.root / "secret").chmod(SECRET_FOLDER)
+    secret_root(home)
     prepared = prepare_recordings(recordings, preprocessing, cache)
 
     def cut(items: Sequence[Item]) -> FloatArray:
         return cut_windows(prepared, items, windows.window_s)
 
-    data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": seed})
     result = summarise(data_fp, recordings, windows, folds, how)
     result["warnings"] += [text for one in prepared.values() for text in one.warnings]
     sfreq_hz = next(iter(prepared.values())).sfreq_hz

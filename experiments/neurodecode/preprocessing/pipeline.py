@@ -63,7 +63,7 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
         When a band is empty or above half the sampling rate.
     """
     _check_band(recording, config)
-    sfreq = _new_rate(recording, config)
+    sfreq = new_rate(recording, config)
     warnings = _mains_warnings(recording, config)
     mean_T = _reference(recording) if config.reference == "average" else None
     scaled: list[FloatArray] = []
@@ -99,7 +99,7 @@ def _mains_warnings(recording: Recording, config: PreprocessingConfig) -> list[s
 def _process(
     block: Samples, recording: Recording, config: PreprocessingConfig, warnings: list[str]
 ) -> Samples:
-    sfreq = _new_rate(recording, config)
+    sfreq = new_rate(recording, config)
     block = _filter(block, recording, config, warnings)
     block = _resample(block, recording.sfreq_hz, sfreq)
     if config.baseline_s > 0:
@@ -154,7 +154,8 @@ def _join(blocks: list[Samples]) -> Samples:
     return np.concatenate([np.concatenate(list(block), axis=-1) for block in blocks], axis=-1)
 
 
-def _new_rate(recording: Recording, config: PreprocessingConfig) -> float:
+def new_rate(recording: Recording, config: PreprocessingConfig) -> float:
+    """Return the sampling rate after preprocessing, which is never raised."""
     if config.resample_hz and config.resample_hz < recording.sfreq_hz:
         return config.resample_hz
     return recording.sfreq_hz

@@ -103,10 +103,10 @@ def _plan(table: Path, options: SentenceReadOptions) -> list[_Timeline]:
     timelines = []
     for name, row in sorted(rows.items()):
         own = [event for event in events if event.timeline == name]
-        found = Findings(findings.problems, [])
-        trials = find_trials(own, options, found)
+        of_timeline = Findings(findings.problems, [])
+        trials = find_trials(own, options, of_timeline)
         path = _path_of(row, table, options)
-        timelines.append(_Timeline(row, path, tuple(trials), tuple(found.warnings)))
+        timelines.append(_Timeline(row, path, tuple(trials), tuple(of_timeline.warnings)))
     lost = sorted({e.timeline for e in select(events, "Sentence")} - set(rows))
     findings.problems += [
         f"timeline '{name}' has sentences but no row of type Meg with a filepath" for name in lost
@@ -159,7 +159,7 @@ def _read_one(timeline: _Timeline, options: SentenceReadOptions) -> Recording:
     named = [canonical_name(name) for name in open_recording(path).ch_names]
     if len(set(named) & set(reference_helmet().names)) >= _NEUROMAG_SENSORS:
         signal = read_signal(path, options, row.frequency)
-        parts = _neuromag_parts(signal)
+        parts = _neuromag_parts()
     else:
         signal, places, units = read_any_layout(path, options, row.frequency)
         parts = {
@@ -190,7 +190,7 @@ def _read_one(timeline: _Timeline, options: SentenceReadOptions) -> Recording:
     )
 
 
-def _neuromag_parts(signal: Signal) -> Mapping[str, Any]:
+def _neuromag_parts() -> Mapping[str, Any]:
     helmet, flat = reference_helmet(), flat_positions()
     return {
         "channels": helmet.names,

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from neurodecode.datasets._sentences.options import SentenceReadOptions
 from neurodecode.events import Event, select
@@ -207,6 +208,6 @@ def _overlaps(trials: Sequence[Trial]) -> list[str]:
     return [
         f"trials '{a.trial_id}' and '{b.trial_id}' of timeline '{a.row.timeline}' overlap: keys"
         f" from {a.keys[0].start:g} to {a.keys[-1].start:g} s and from {b.keys[0].start:g} s"
-        for a, b in zip(trials[:-1], trials[1:], strict=True)
+        for a, b in pairwise(trials)
         if b.keys[0].start <= a.keys[-1].start
     ]
