@@ -1,34 +1,35 @@
-"""Recipes: complete default configurations, and the models that check them.
+"""Configurations: which sections a job has, and the models that check them.
 
 The data and model sections take the options of the dataset and the model family that they name:
-both are found by folder, so that a new file is all that a new one needs.
+both are found by folder, so that a new file is all that a new one needs. What else there is
+follows from what the dataset gives: windows, or whole sentences; for sentences a section ``llm``
+makes it the language-model stage.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, Field, create_model
 
-from neurodecode.decoding.config import DecodingConfig
+from neurodecode.decoding.config import CtcDecodingConfig, DecodingConfig
+from neurodecode.llm.config import EncoderSection, LlmConfig, LlmDecodingConfig, ProjectorConfig
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.training.config import TrainingConfig
-from neurosweep.core.config import StrictModel, fields_of, load_toml, set_dotted, validate
+from neurodecode.training.sentence_config import EncoderTrainingConfig
+from neurosweep.core.config import StrictModel, validate
 from neurosweep.core.errors import ConfigError
 from neurosweep.core.plugins import find_plugins, load_plugin, near_misses
-from neurosweep.core.schema import Schema
 
 DATASETS = "neurodecode.datasets"
 MODELS = "neurodecode.models"
-SECTIONS = ("data", "preprocessing", "model", "training", "decoding")
-_CHOOSERS = {"data": "dataset", "model": "family"}
+CHOOSERS = {"data": "dataset", "model": "family"}
+
+Stage = Literal["encoder", "llm"]
+Kind = Literal["windows", "sentences"]
 
 
 class DataSection(StrictModel):
@@ -44,7 +45,7 @@ class DataSection(StrictModel):
 
 
 class RecipeConfig(StrictModel):
-    """A complete configuration.
+    """What every complete configuration has.
 
     Attributes
     ----------
@@ -54,90 +55,66 @@ class RecipeConfig(StrictModel):
         Filters, sampling rate, scaling.
     model
         Model family and its sizes.
-    training, decoding
-        How weights are found, and text from probabilities.
     """
 
     data: Any
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     model: Any
+
+
+class WindowRecipe(RecipeConfig):
+    """Train a classifier of windows.
+
+    Attributes
+    ----------
+    training, decoding
+        How weights are found, and text from probabilities.
+    """
+
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
 
-class Objective(StrictModel):
-    """What studies of the recipe search for."""
-
-    metric: str = Field("val_cer", description="a score that the driver computes")
-    direction: Literal["minimize", "maximize"] = Field("minimize", description="which is better")
-
-
-class Head(StrictModel):
-    """The part of a recipe file that is not configuration."""
-
-    stage: Literal["encoder", "llm"] = Field("encoder", description="what is trained")
-    about: str = Field("", description="one sentence")
-    objective: Objective = Objective()
-    exposed: list[str] = Field(
-        default_factory=list, description="dotted paths that are searched unless a study names some"
-    )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Hold a recipe.
+class EncoderRecipe(RecipeConfig):
+    """Train an encoder of sentences, from signals to characters.
 
     Attributes
     ----------
-    name
-        Bundled name, or the stem of the file.
-    head
-        Stage, objective, exposed paths.
-    config
-        The complete configuration.
+    training, decoding
+        How weights are found, and text from probabilities.
     """
 
-    name: str
-    head: Head
-    config: RecipeConfig
-
-    def schema(self) -> Schema:
-        """Return every scalar field with its range and its value in this recipe."""
-        return Schema(fields_of(self.config))
+    training: EncoderTrainingConfig = EncoderTrainingConfig()
+    decoding: CtcDecodingConfig = CtcDecodingConfig()
 
 
-def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe and change some of its values.
+class LlmRecipe(RecipeConfig):
+    """Tune a language model on what a frozen encoder reads.
 
-    Parameters
+    Attributes
     ----------
-    name
-        A bundled name such as ``speller``, or the path of a TOML file.
-    overrides
-        Dotted path to value. Another ``data.dataset`` or ``model.family`` starts that section
-        afresh from the defaults of the one chosen.
-
-    Raises
-    ------
-    ConfigError
-        When the recipe does not exist or anything in it is wrong; all problems are listed.
+    training
+        How the encoder's weights are found, where it is trained for this.
+    encoder, projector
+        Which encoder, and how its frames become vectors of words.
+    llm, decoding
+        Language model and adapter, and how text is read from it.
     """
-    path = _recipe_path(name)
-    tree = load_toml(path)
-    where = name if path.stem == name else str(path)
-    head = validate(Head, {k: v for k, v in tree.items() if k not in SECTIONS}, where)
-    sections = {k: v for k, v in tree.items() if k in SECTIONS}
-    if overrides:
-        sections = _override(sections, overrides)
-        where += " with " + ", ".join(f"{key}={value}" for key, value in overrides.items())
-    recipe = Recipe(path.stem, head, read_config(sections, where))
-    return _with_known_exposed(recipe, overrides or {}, where)
+
+    training: EncoderTrainingConfig = EncoderTrainingConfig()
+    encoder: EncoderSection = EncoderSection()
+    projector: ProjectorConfig = ProjectorConfig()
+    llm: LlmConfig = LlmConfig()
+    decoding: LlmDecodingConfig = LlmDecodingConfig()
 
 
-def bundled_recipes() -> dict[str, Path]:
-    """Return the recipes that come with the package, name to file."""
-    folder = Path(str(resources.files("neurodecode") / "recipes"))
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+SECTIONS = tuple(LlmRecipe.model_fields)
+
+_RECIPES: Mapping[tuple[Kind, Stage], type[RecipeConfig]] = {
+    ("windows", "encoder"): WindowRecipe,
+    ("sentences", "encoder"): EncoderRecipe,
+    ("sentences", "llm"): LlmRecipe,
+}
 
 
 def read_config(sections: Mapping[str, Any], where: str = "configuration") -> RecipeConfig:
@@ -146,7 +123,8 @@ def read_config(sections: Mapping[str, Any], where: str = "configuration") -> Re
     Parameters
     ----------
     sections
-        Nested values with at least ``data.dataset`` and ``model.family``.
+        Nested values with at least ``data.dataset`` and ``model.family``; with ``llm`` it is one
+        of the language-model stage.
     where
         Named in errors.
 
@@ -157,7 +135,13 @@ def read_config(sections: Mapping[str, Any], where: str = "configuration") -> Re
     """
     dataset = _chosen(sections, "data", DATASETS, where)
     family = _chosen(sections, "model", MODELS, where)
-    return validate(recipe_model(dataset, family), sections, where)
+    stage: Stage = "llm" if "llm" in sections else "encoder"
+    try:
+        model = recipe_model(dataset, family, stage)
+    except ConfigError as error:
+        msg = f"{where}: {error}"
+        raise ConfigError(msg) from None
+    return validate(model, sections, where)
 
 
 def dataset_options(config: RecipeConfig) -> dict[str, Any]:
@@ -166,20 +150,48 @@ def dataset_options(config: RecipeConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in DataSection.model_fields}
 
 
+def prepared_paths(config: RecipeConfig) -> list[str]:
+    """Return the dotted prefixes that are fixed once for all trials of a study."""
+    if not isinstance(config, LlmRecipe):
+        return ["data", "preprocessing"]
+    encoder = ["data", "preprocessing", "model", "training", "encoder", "projector"]
+    return [*encoder, "llm.backend", "llm.folder"]
+
+
+def kind_of_dataset(name: str) -> Kind:
+    """Return what the items of a dataset are."""
+    module = load_plugin(DATASETS, name, needs=("Config", "DEFAULT_FOLDS"))
+    return "sentences" if hasattr(module, "sentences") else "windows"
+
+
 @lru_cache
-def recipe_model(dataset: str, family: str) -> type[RecipeConfig]:
-    """Return the class that checks configurations of a dataset and a model family.
+def recipe_model(dataset: str, family: str, stage: Stage) -> type[RecipeConfig]:
+    """Return the class that checks configurations of a dataset, a model family and a stage.
 
     Raises
     ------
     PluginError
-        When either is unknown or incomplete.
+        When dataset or family is unknown or incomplete.
+    ConfigError
+        When they do not go together.
     """
     data_module = load_plugin(DATASETS, dataset, needs=("Config", "DEFAULT_FOLDS"))
-    model = load_plugin(MODELS, family, needs=("Config", "build")).Config
-    data = _data_section(data_module, dataset)
+    model_module = load_plugin(MODELS, family, needs=("Config", "KIND", "build"))
+    kind = kind_of_dataset(dataset)
+    if kind != model_module.KIND:
+        known = [n for n in find_plugins(MODELS) if kind == load_plugin(MODELS, n, ("KIND",)).KIND]
+        msg = f"model.family '{family}' reads {model_module.KIND}, dataset '{dataset}' gives {kind}"
+        raise ConfigError(f"{msg}; families for it: {', '.join(known)}")
+    if (kind, stage) not in _RECIPES:
+        msg = f"stage 'llm' needs a dataset of sentences, '{dataset}' gives {kind}"
+        raise ConfigError(f"{msg}; leave out the section [llm], or use another dataset")
+    base = _RECIPES[kind, stage]
+    model = model_module.Config
     created = create_model(
-        "RecipeConfig", __base__=RecipeConfig, data=(data, ...), model=(model, model())
+        base.__name__,
+        __base__=base,
+        data=(_data_section(data_module, dataset), ...),
+        model=(model, model()),
     )
     return cast("type[RecipeConfig]", created)
 
@@ -191,7 +203,7 @@ def _data_section(module: ModuleType, dataset: str) -> type[BaseModel]:
 
 
 def _chosen(sections: Mapping[str, Any], section: str, package: str, where: str) -> str:
-    key = _CHOOSERS[section]
+    key = CHOOSERS[section]
     values = sections.get(section)
     name = values.get(key) if isinstance(values, Mapping) else None
     known = find_plugins(package)
@@ -201,46 +213,3 @@ def _chosen(sections: Mapping[str, Any], section: str, package: str, where: str)
         msg = f"{where}: 1 problem\n  {section}.{key}: {given}{hint}; known: {', '.join(known)}"
         raise ConfigError(msg)
     return str(name)
-
-
-def _recipe_path(name: str) -> Path:
-    bundled = bundled_recipes()
-    if name in bundled:
-        return bundled[name]
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    msg = f"recipe '{name}' is unknown{near_misses(name, bundled)}; bundled are "
-    raise ConfigError(msg + ", ".join(bundled) + "; or give the path of a TOML file")
-
-
-def _override(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = copy.deepcopy(dict(sections))
-    for section, key in _CHOOSERS.items():
-        name = overrides.get(f"{section}.{key}")
-        if name is not None and name != changed.get(section, {}).get(key):
-            changed[section] = {key: name}
-    for path, value in overrides.items():
-        if path.split(".")[0] not in SECTIONS or "." not in path:
-            hint = near_misses(path.split(".")[0], SECTIONS)
-            msg = f"{path}: unknown field{hint}; a path begins with one of {', '.join(SECTIONS)}"
-            raise ConfigError(msg)
-        set_dotted(changed, path, value)
-    return changed
-
-
-def _with_known_exposed(recipe: Recipe, overrides: Mapping[str, Any], where: str) -> Recipe:
-    """Drop exposed fields of a section that was started afresh; any other unknown is an error."""
-    schema = recipe.schema()
-    afresh = [f"{s}." for s, key in _CHOOSERS.items() if f"{s}.{key}" in overrides]
-    known = [
-        path
-        for path in recipe.head.exposed
-        if path in schema or not any(path.startswith(prefix) for prefix in afresh)
-    ]
-    try:
-        schema.exposed(known)
-    except ConfigError as error:
-        msg = f"{where}: exposed: {error}"
-        raise ConfigError(msg) from None
-    return replace(recipe, head=recipe.head.model_copy(update={"exposed": known}))

@@ -11,10 +11,13 @@ import torch
 from _window_stores import make_facts
 
 from neurodecode.config import MODELS
+from neurodecode.contracts import SentenceFacts
 from neurosweep.core.config import fields_of
 from neurosweep.core.plugins import find_plugins, load_plugin
 
 FAMILIES = sorted(find_plugins(MODELS))
+OF_WINDOWS = [name for name in FAMILIES if load_plugin(MODELS, name).KIND == "windows"]
+OF_SENTENCES = [name for name in FAMILIES if load_plugin(MODELS, name).KIND == "sentences"]
 FACTS = make_facts(channels=5, samples=31, classes=4, subjects=2)
 
 
@@ -30,8 +33,10 @@ def _batch(size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(size, 5, 31, generator=generator), torch.arange(size) % 2
 
 
-def test_both_families_are_found() -> None:
-    assert {"linear", "sync_conv"} <= set(FAMILIES)
+def test_every_family_reads_windows_or_sentences() -> None:
+    assert {"linear", "sync_conv"} <= set(OF_WINDOWS)
+    assert "conv_conformer" in OF_SENTENCES
+    assert sorted(OF_WINDOWS + OF_SENTENCES) == FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -52,14 +57,14 @@ def test_config_is_read_without_torch(family: str) -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_WINDOWS)
 def test_logits_have_one_column_a_class(family: str) -> None:
     logits_BK = _build(family)(*_batch())
     assert logits_BK.shape == (6, 4)
     assert torch.isfinite(logits_BK).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_WINDOWS)
 def test_every_parameter_gets_a_gradient(family: str) -> None:
     model = _build(family)
     with torch.no_grad():
@@ -69,7 +74,7 @@ def test_every_parameter_gets_a_gradient(family: str) -> None:
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_WINDOWS)
 def test_a_window_is_judged_alone(family: str) -> None:
     """In evaluation the answer does not depend on what else is in the batch."""
     model = _build(family)
@@ -84,7 +89,7 @@ def test_a_window_is_judged_alone(family: str) -> None:
     assert torch.allclose(model(x_BCT[order], subject_B[order]), together[order], atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_WINDOWS)
 def test_equal_seeds_build_equal_models(family: str) -> None:
     first, second, other = (_build(family, seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -92,7 +97,7 @@ def test_equal_seeds_build_equal_models(family: str) -> None:
         assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_WINDOWS)
 @pytest.mark.parametrize("samples", [8, 25, 64])
 def test_windows_of_any_length_fit(family: str, samples: int) -> None:
     module = load_plugin(MODELS, family)
@@ -102,3 +107,92 @@ def test_windows_of_any_length_fit(family: str, samples: int) -> None:
             model = module.build(module.Config.model_validate({field.path: choice}), facts)
             subject_B = torch.zeros(2, dtype=torch.int64)
             assert model(torch.randn(2, 2, samples), subject_B).shape == (2, 3)
+
+
+SENTENCE_FACTS = SentenceFacts(
+    num_channels=6,
+    sfreq_hz=100.0,
+    positions_C2=((0.1, 0.2), (0.9, 0.3), (0.5, 0.5), (0.2, 0.8), (0.7, 0.9), (-0.1, -0.1)),
+    num_subjects=2,
+    subjects=("s01", "s02"),
+    symbols="abc ",
+)
+LENGTHS = torch.tensor([60, 35, 90, 22])
+
+
+def _reader(family: str, without: str | None = None) -> torch.nn.Module:
+    """Return a reader; options whose name holds a word can be set to 0."""
+    module = load_plugin(MODELS, family, needs=("Config", "build"))
+    names = [f.path for f in fields_of(module.Config) if without is not None and without in f.path]
+    torch.manual_seed(0)
+    model: torch.nn.Module = module.build(
+        module.Config.model_validate(dict.fromkeys(names, 0.0)), SENTENCE_FACTS
+    )
+    return model
+
+
+def _sentences() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x_BTC = torch.randn(4, 90, 6, generator=generator)
+    return x_BTC, LENGTHS, torch.tensor([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("family", OF_SENTENCES)
+def test_every_frame_gets_a_logit_a_class(family: str) -> None:
+    model = _reader(family)
+    output = model(*_sentences())
+    size, frames, classes = output.logits_BFK.shape
+    assert (size, classes) == (4, len(SENTENCE_FACTS.symbols) + 1)
+    assert output.aux_logits_BFK.shape == output.logits_BFK.shape
+    assert output.feature_BFD.shape[:2] == (size, frames)
+    assert output.frames_B.tolist() == [model.num_frames(int(n)) for n in LENGTHS]
+    assert max(output.frames_B.tolist()) <= frames
+    assert torch.isfinite(output.logits_BFK).all()
+
+
+@pytest.mark.parametrize("family", OF_SENTENCES)
+def test_a_sentence_is_read_alone(family: str) -> None:
+    """Neither padding nor what else is in the batch changes what is read."""
+    model = _reader(family)
+    model.train()
+    model(*_sentences())
+    model.eval()
+    x_BTC, length_B, subject_B = _sentences()
+    together = model(x_BTC, length_B, subject_B)
+    for i, length in enumerate(length_B.tolist()):
+        frames = int(together.frames_B[i])
+        alone = model(x_BTC[i : i + 1, :length], length_B[i : i + 1], subject_B[i : i + 1])
+        rubbish = torch.cat([x_BTC[i : i + 1, :length], torch.full((1, 31, 6), 7.0)], dim=1)
+        padded = model(rubbish, length_B[i : i + 1], subject_B[i : i + 1])
+        for other in (alone, padded):
+            for name in ("logits_BFK", "aux_logits_BFK", "feature_BFD"):
+                ours, theirs = getattr(together, name)[i, :frames], getattr(other, name)[0, :frames]
+                assert torch.allclose(ours, theirs, atol=1e-5), name
+
+
+@pytest.mark.parametrize("family", OF_SENTENCES)
+def test_padding_does_not_reach_the_statistics(family: str) -> None:
+    """What is learned in a step does not depend on how far sentences were padded."""
+    gradients, states = [], []
+    for extra in (0, 40):
+        model = _reader(family, without="dropout")
+        model.train()
+        x_BTC, length_B, subject_B = _sentences()
+        padded = torch.cat([x_BTC, torch.full((4, extra, 6), 9.0)], dim=1)
+        output = model(padded, length_B, subject_B)
+        logits = [output.logits_BFK[i, : int(n)] for i, n in enumerate(output.frames_B)]
+        torch.autograd.backward(torch.cat(logits).pow(2).mean())
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        states.append(model.state_dict())
+    assert all(torch.allclose(states[0][n], states[1][n], atol=1e-5) for n in states[0])
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("family", OF_SENTENCES)
+def test_every_part_of_a_reader_learns(family: str) -> None:
+    model = _reader(family)
+    output = model(*_sentences())
+    total = (output.logits_BFK * torch.randn_like(output.logits_BFK)).sum()
+    torch.autograd.backward(total + output.aux_logits_BFK.pow(2).sum())
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []

@@ -87,7 +87,7 @@ def test_every_toml_is_what_it_claims_to_be() -> None:
 
 
 def test_the_fields_of_the_example_study_exist() -> None:
-    from neurodecode.config import load_recipe
+    from neurodecode.recipe import load_recipe
 
     data = tomllib.loads(blocks("toml")[0])
     recipe = load_recipe(data["recipe"], {})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from neurodecode import job
+from neurodecode.jobs import windows as job
 from neurodecode.entry import check, describe, info, make
 from neurosweep.core.entry import resolve_entry
 from neurosweep.core.errors import ConfigError, DataError
@@ -37,7 +37,7 @@ def test_what_a_job_imports_is_warmed_up() -> None:
     code = "import sys, importlib\n"
     code += f"[importlib.import_module(name) for name in {warm}]\n"
     code += "before = set(sys.modules)\n"
-    code += "from neurodecode.config import load_recipe\n"
+    code += "from neurodecode.recipe import load_recipe\n"
     code += "from neurodecode.models.sync_conv import build\n"
     code += "from _window_stores import make_facts\n"
     code += "build(load_recipe('speller').config.model, make_facts())\n"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from neurodecode.config import bundled_recipes, dataset_options, load_recipe, read_config
+from neurodecode.config import dataset_options, read_config
+from neurodecode.recipe import bundled_recipes, load_recipe
 from neurosweep.core.errors import ConfigError
 
 RECIPES = sorted(bundled_recipes())

@@ -18,3 +18,14 @@ class DecodingConfig(StrictModel):
     nbest: Annotated[int, Searchable(1, 25)] = Field(
         5, description="hypotheses that are written for every item"
     )
+
+
+class CtcDecodingConfig(StrictModel):
+    """How frame probabilities of a sentence become text."""
+
+    beam: Annotated[int, Searchable(1, 200, log=True)] = Field(
+        1, description="prefixes kept by the beam search; 1 takes the best class of every frame"
+    )
+    nbest: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="hypotheses that are written for every item"
+    )

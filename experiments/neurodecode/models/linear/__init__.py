@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from neurodecode.contracts import DataFacts
 
+KIND = "windows"
+
 
 class Config(StrictModel):
     """Features and regularisation of the linear classifier."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from neurodecode.contracts import DataFacts
 
+KIND = "windows"
+
 
 class Config(StrictModel):
     """Sizes and regularisation of the encoder.

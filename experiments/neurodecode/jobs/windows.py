@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from neurodecode.config import MODELS, RecipeConfig, read_config
+from neurodecode.config import MODELS, WindowRecipe, read_config
 from neurodecode.contracts import DataFacts
 from neurodecode.decoding.items import Hypothesis, decode, log_prior
 from neurodecode.training.evaluate import pick_device, predict_log_proba
@@ -44,6 +44,7 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
         When a store is damaged.
     """
     config = read_config(ctx.config, "run.json config")
+    assert isinstance(config, WindowRecipe)
     torch.set_num_threads(max(1, ctx.threads))
     torch.backends.cudnn.deterministic = True
     progress = Progress(ctx)
@@ -91,7 +92,7 @@ class Fold:
         train, dev = (read_windows(folder, part, subjects) for part in ("train", "dev"))
         return cls(folder, meta, data_facts(meta, train.x_WCT.shape[2]), train, dev)
 
-    def predict(self, model: nn.Module, config: RecipeConfig, part: str) -> Iterator[Hypothesis]:
+    def predict(self, model: nn.Module, config: WindowRecipe, part: str) -> Iterator[Hypothesis]:
         """Yield what the model reads from every item of a part."""
         windows = read_windows(self.folder, part, self.facts.subjects)
         device = next(model.parameters()).device
@@ -114,7 +115,7 @@ class Progress:
         self.steps = 0
         self.epochs = 0
 
-    def train(self, fold: Fold, config: RecipeConfig, number: int) -> nn.Module:
+    def train(self, fold: Fold, config: WindowRecipe, number: int) -> nn.Module:
         """Return a model trained on a fold; seed and fold alone decide weights and order."""
         seed = fold_seed(self.ctx.seed, number)
         torch.manual_seed(seed)
