@@ -16,9 +16,7 @@ class SentenceReadOptions(ReadOptions):
     recordings_folder: Annotated[
         str, Location(), Field(description="Folder of relative file paths; empty: the table's own")
     ] = ""
-    columns: Annotated[
-        dict[str, str], Field(description="Column here to its name in the table")
-    ] = {}
+    columns: dict[str, str] = Field({}, description="Column here to its name in the table")
     typed_column: Annotated[
         str,
         Field(description="Column of Sentence rows with what was typed; rebuilt where it is empty"),
