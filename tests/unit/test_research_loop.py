@@ -204,7 +204,7 @@ def test_rounds_close_with_the_running_best_which_only_strict_improvement_change
     assert state.rounds[0].best is None
 
 
-def test_checkpoints_are_deleted_once_the_trial_is_scored(study):
+def test_empty_folders_of_checkpoints_are_deleted_once_the_trial_is_scored(study):
     drive(study)
     files = study.trial("r01t000").attempt(1)
     assert files.predictions.exists()

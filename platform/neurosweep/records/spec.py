@@ -33,6 +33,11 @@ class BudgetSpec(StrictModel):
     max_attempts: Positive = Field(
         3, description="attempts of one trial when the infrastructure fails"
     )
+    keep_mb: float = Field(
+        64.0,
+        ge=0,
+        description="checkpoints of scored trials stay up to this size, MB; the best's always",
+    )
 
 
 class ReserveSpec(StrictModel):

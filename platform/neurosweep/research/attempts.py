@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskView
 from neurosweep.records.state import AttemptState, Phase, TrialState
 from neurosweep.records.trial import Kind, Outcome
+from neurosweep.research.checkpoints import tidy
 from neurosweep.research.endings import (
     Claimed,
     Ending,
@@ -273,7 +273,7 @@ class AttemptDesk:
         self._sightings.pop((trial.plan.trial, attempt.number), None)
         if scored is not None:
             self._record_score(trial, scored)
-        shutil.rmtree(files.ckpt, ignore_errors=True)
+        tidy(self._journal.study, self._journal.state, trial)
 
     def _score(
         self, trial: TrialState, attempt: AttemptState, files: AttemptDir, ending: Ending
@@ -307,6 +307,7 @@ class AttemptDesk:
             self._journal.record("attempt_ended", data)
         else:
             self._record_score(trial, scored)
+        tidy(self._journal.study, self._journal.state, trial)
 
     def _record_score(self, trial: TrialState, scored: Scored) -> None:
         data = {"trial": trial.plan.trial, "attempt": trial.attempts[-1].number}
