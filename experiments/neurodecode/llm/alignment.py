@@ -48,6 +48,18 @@ def error_counts(pairs: Sequence[tuple[str, str]]) -> list[int]:
     return [sum(edit.kind != "equal" for edit in edits) for edits in align(pairs)]
 
 
+def edit_distance(one: str, two: str) -> int:
+    """Return the Levenshtein distance of two short texts."""
+    row = list(range(len(two) + 1))
+    for i, char in enumerate(one, start=1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(two, start=1):
+            above = row[j]
+            row[j] = min(above + 1, row[j - 1] + 1, diagonal + (char != other))
+            diagonal = above
+    return row[-1]
+
+
 def word_ranges(text: str) -> list[Range]:
     """Return where the words of a text begin and end: its runs without a space."""
     ranges: list[Range] = []

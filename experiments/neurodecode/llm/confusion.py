@@ -37,7 +37,7 @@ class Corrupted:
     Attributes
     ----------
     text
-        What might have been read.
+        What might have been read, with single spaces between words.
     source
         Range of typed characters behind every word of it; an empty range for a word that came
         from nothing, the whole text when no word is left.
@@ -154,7 +154,8 @@ class Confusions:
             read.append(_draw(row, rng) if wrong else text[place])
             source.append((place, place + 1))
         found = "".join(read)
-        return Corrupted(found, tuple(source_ranges(found, source)) or ((0, len(text)),))
+        ranges = tuple(source_ranges(found, source)) or ((0, len(text)),)
+        return Corrupted(" ".join(found.split()), ranges)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON data."""
