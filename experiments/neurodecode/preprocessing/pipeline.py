@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from neurodecode.contracts import FloatArray, Recording
 from neurodecode.preprocessing.config import PreprocessingConfig
+from neurodecode.preprocessing.spectral import filter_and_resample
 from neurosweep.core.errors import DataError
 
 _MIN_FIR_S = 10.0
 _IQR_OF_NORMAL = 1.349
 _IIR_ORDER = 4
-_CHANNELS_AT_ONCE = 32
+_SAMPLES_AT_ONCE = 8_000_000
 _MIN_PERIODS = 1.0
 
 Samples = npt.NDArray[np.float64]
@@ -66,19 +67,22 @@ def preprocess(recording: Recording, config: PreprocessingConfig) -> Prepared:
     sfreq = new_rate(recording, config)
     warnings = _mains_warnings(recording, config)
     mean_T = _reference(recording) if config.reference == "average" else None
-    scaled: list[FloatArray] = []
+    scaled_CT: FloatArray = np.empty((0, 0), dtype=np.float32)
     lengths: list[int] = []
-    for first in range(0, len(recording.channels), _CHANNELS_AT_ONCE):
-        rows = slice(first, first + _CHANNELS_AT_ONCE)
+    at_once = max(1, _SAMPLES_AT_ONCE // recording.data_CT.shape[1])
+    for first in range(0, len(recording.channels), at_once):
+        rows = slice(first, first + at_once)
         data = recording.data_CT[rows].astype(np.float64)
         if mean_T is not None:
             data[_eeg_rows(recording)[rows]] -= mean_T
         blocks = [_process(b, recording, config, warnings) for b in _blocks(recording, data)]
         lengths = [block.shape[-1] for block in blocks for _ in range(len(block))]
-        scaled.append(_scale(_join(blocks), config))
+        if not first:
+            scaled_CT = np.empty((len(recording.channels), sum(lengths)), dtype=np.float32)
+        scaled_CT[rows] = _scale(_join(blocks), config)
     edges = np.concatenate([[0], np.cumsum(lengths)])
     return Prepared(
-        data_CT=np.concatenate(scaled),
+        data_CT=scaled_CT,
         sfreq_hz=sfreq,
         segments=tuple((int(a), int(b)) for a, b in pairwise(edges)),
         segment_onsets_s=tuple(start / recording.sfreq_hz for start, _ in recording.segments),
@@ -100,8 +104,7 @@ def _process(
     block: Samples, recording: Recording, config: PreprocessingConfig, warnings: list[str]
 ) -> Samples:
     sfreq = new_rate(recording, config)
-    block = _filter(block, recording, config, warnings)
-    block = _resample(block, recording.sfreq_hz, sfreq)
+    block = _filter_and_resample(block, recording, config, warnings)
     if config.baseline_s > 0:
         head = max(1, round(config.baseline_s * sfreq))
         block = block - block[..., :head].mean(axis=-1, keepdims=True)
@@ -161,7 +164,7 @@ def new_rate(recording: Recording, config: PreprocessingConfig) -> float:
     return recording.sfreq_hz
 
 
-def _filter(
+def _filter_and_resample(
     block: Samples, recording: Recording, config: PreprocessingConfig, warnings: list[str]
 ) -> Samples:
     sfreq = recording.sfreq_hz
@@ -175,9 +178,12 @@ def _filter(
         )
         block = block - block.mean(axis=-1, keepdims=True)
         low = None
+    new_hz = new_rate(recording, config)
     if length_s >= _MIN_FIR_S:
-        return _filter_long(block, sfreq, low, high, config.notch_hz)
-    return _filter_short(block, sfreq, low, high, config.notch_hz)
+        lines = tuple(_notches(sfreq, config.notch_hz, high))
+        return filter_and_resample(block, sfreq, new_hz, (low, high), lines)
+    block = _filter_short(block, sfreq, low, high, config.notch_hz)
+    return _resample(block, sfreq, new_hz)
 
 
 def _notches(sfreq: float, notch: float, high: float | None) -> list[float]:
@@ -185,19 +191,6 @@ def _notches(sfreq: float, notch: float, high: float | None) -> list[float]:
         return []
     limit = min(sfreq / 2 - 2.0, high + notch / 2 if high is not None else sfreq)
     return [float(f) for f in np.arange(notch, limit, notch)]
-
-
-def _filter_long(
-    block: Samples, sfreq: float, low: float | None, high: float | None, notch: float
-) -> Samples:
-    import mne
-
-    lines = _notches(sfreq, notch, high)
-    if lines:
-        block = mne.filter.notch_filter(block, sfreq, lines, verbose="error")
-    if low is not None or high is not None:
-        block = mne.filter.filter_data(block, sfreq, low, high, verbose="error")
-    return np.asarray(block, dtype=np.float64)
 
 
 def _filter_short(
