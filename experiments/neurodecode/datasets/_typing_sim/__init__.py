@@ -1,0 +1,1 @@
+"""Parts of the typing simulator: text, timing, sources, noise, files."""
