@@ -47,17 +47,19 @@ class SelfAttention(nn.Module):
         Size of the feature axis, kept; a multiple of the heads.
     num_heads
         Heads H.
-    dropout
-        Share of attention weights, and of outputs, dropped.
+    dropout, dropout_weights
+        Share of outputs, and of attention weights, dropped.
     """
 
-    def __init__(self, num_features: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, num_features: int, num_heads: int, dropout: float, dropout_weights: float
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(num_features)
         self.joint = nn.Linear(num_features, 3 * num_features)
         self.out = nn.Linear(num_features, num_features)
-        self.attention_dropout = Dropout(dropout)
+        self.dropout_weights = Dropout(dropout_weights)
         self.dropout = Dropout(dropout)
         nn.init.xavier_uniform_(self.joint.weight)
         nn.init.zeros_(self.joint.bias)
@@ -78,13 +80,13 @@ class SelfAttention(nn.Module):
     def _gather(
         self, query_BHFQ: Tensor, key_BHFQ: Tensor, value_BHFQ: Tensor, key_mask_B11F: Tensor
     ) -> Tensor:
-        if not self.training or self.attention_dropout.probability == 0:
+        if not self.training or self.dropout_weights.probability == 0:
             return functional.scaled_dot_product_attention(
                 query_BHFQ, key_BHFQ, value_BHFQ, attn_mask=key_mask_B11F
             )
         scores_BHFF = query_BHFQ @ key_BHFQ.transpose(2, 3) / math.sqrt(query_BHFQ.shape[3])
         weights_BHFF = scores_BHFF.masked_fill(~key_mask_B11F, -torch.inf).softmax(dim=-1)
-        gathered_BHFQ: Tensor = self.attention_dropout(weights_BHFF) @ value_BHFQ
+        gathered_BHFQ: Tensor = self.dropout_weights(weights_BHFF) @ value_BHFQ
         return gathered_BHFQ
 
 
@@ -127,8 +129,8 @@ class ConformerLayer(nn.Module):
         Size of the feature axis, kept.
     num_heads, ffn_features, kernel_size
         Sizes of attention, feed-forward parts and depthwise convolution.
-    dropout
-        Share of values dropped in every part.
+    dropout, dropout_attention
+        Share of values dropped in every part, and of attention weights.
 
     Notes
     -----
@@ -143,10 +145,11 @@ class ConformerLayer(nn.Module):
         ffn_features: int,
         kernel_size: int,
         dropout: float,
+        dropout_attention: float,
     ) -> None:
         super().__init__()
         self.ffn_before = FeedForward(num_features, ffn_features, dropout)
-        self.attention = SelfAttention(num_features, num_heads, dropout)
+        self.attention = SelfAttention(num_features, num_heads, dropout, dropout_attention)
         self.conv = ConvModule(num_features, kernel_size, dropout)
         self.ffn_after = FeedForward(num_features, ffn_features, dropout)
         self.norm = nn.LayerNorm(num_features)

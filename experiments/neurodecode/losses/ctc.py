@@ -5,7 +5,7 @@ Array names carry their axes: B batch, F frame, K class, L target character.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,28 +13,12 @@ from torch.nn import functional
 
 from neurodecode.decoding.alphabet import BLANK
 
-
-class CtcLogits(Protocol):
-    """What an encoder says: final and auxiliary logits, and the valid frames."""
-
-    @property
-    def logits_BFK(self) -> Tensor:
-        """Final logits."""
-        ...
-
-    @property
-    def aux_logits_BFK(self) -> Tensor:
-        """Auxiliary logits."""
-        ...
-
-    @property
-    def frames_B(self) -> Tensor:
-        """Valid frames of every item."""
-        ...
+if TYPE_CHECKING:
+    from neurodecode.models.conv_conformer.network import EncoderOutput
 
 
 def ctc_loss(
-    output: CtcLogits, target_BL: Tensor, target_lengths_B: Tensor, aux_weight: float
+    output: EncoderOutput, target_BL: Tensor, target_lengths_B: Tensor, aux_weight: float
 ) -> Tensor:
     """Return the mean negative log-likelihood of a target character.
 

@@ -85,11 +85,11 @@ class SentenceAugment:
         """Return where every sentence starts and how fast it runs in one epoch."""
         start_N = np.array([span.start for span in sentences.spans], dtype=np.int64)
         whole_N = sentences.lengths()
-        cut_N = _uniform(len(whole_N), generator) * (self.jitter + 1)
-        cut_N = np.minimum(cut_N.astype(np.int64), np.maximum(whole_N - _SHORTEST, 0))
+        drawn_N = np.floor(_uniform(len(whole_N), generator) * (self.jitter + 1)).astype(np.int64)
+        cut_N = np.minimum(drawn_N, np.maximum(whole_N - _SHORTEST, 0))
         factor_N = 1 + self.stretch * (2 * _uniform(len(whole_N), generator) - 1)
         kept_N = whole_N - cut_N
-        length_N = np.maximum(1, np.floor((kept_N - 1) * factor_N + 1e-9).astype(np.int64) + 1)
+        length_N = np.floor((kept_N - 1) * factor_N + 1e-9).astype(np.int64) + 1
         return Course(start_N + cut_N, 1 / factor_N, length_N)
 
     def batch(

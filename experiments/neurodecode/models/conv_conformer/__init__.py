@@ -83,6 +83,9 @@ class Config(StrictModel):
     dropout: Annotated[float, Searchable(0.0, 0.6)] = Field(
         0.1, description="share of values dropped in every part of a Conformer layer"
     )
+    dropout_attention: Annotated[float, Searchable(0.0, 0.6)] = Field(
+        0.0, description="share of attention weights dropped"
+    )
     spare_classes: Annotated[int, Field(ge=0, le=100)] = Field(
         0, description="outputs beyond blank and symbols, never a target"
     )

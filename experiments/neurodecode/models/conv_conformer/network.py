@@ -106,6 +106,7 @@ class ConvConformer(nn.Module):
                 config.ffn_width,
                 config.conformer_kernel,
                 config.dropout,
+                config.dropout_attention,
             )
             for _ in range(config.num_layers)
         )
