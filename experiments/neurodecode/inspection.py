@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from neurodecode import splits
 from neurodecode.checks import check_recording
-from neurodecode.contracts import Dataset, Recording
+from neurodecode.contracts import (
+    Dataset,
+    Recording,
+    SentenceDataset,
+    SentenceItem,
+    Sentences,
+)
+from neurodecode.sentence_summary import (
+    PARTS,
+    check_sentences,
+    near_duplicate_warning,
+    of_part,
+    part_size,
+)
+from neurodecode.sentence_summary import chance as sentence_chance
 from neurodecode.store_summary import chance, check_windows
-from neurodecode.stores import load_dataset
+from neurodecode.stores import check_folds, has_sentences, load_dataset, read_recordings
 from neurosweep.core.config import StrictModel, validate
 
 
@@ -22,17 +36,22 @@ def check_recordings(dataset: str, options: Mapping[str, Any]) -> dict[str, Any]
         At the first recording that is refused.
     """
     module, config = _open(dataset, options)
-    recordings = module.read(config)
+    recordings = read_recordings(module, config)
     lines = []
     for recording in recordings:
         check_recording(recording)
         lines.append(f"{_line(recording)}: good")
-    check_windows(module.windows(config, recordings))
+    if has_sentences(module):
+        sentences = module.sentences(config, recordings)
+        check_sentences(sentences)
+        lines += sentence_lines(recordings, sentences)
+    else:
+        check_windows(cast(Dataset, module).windows(config, recordings))
     return {"dataset": dataset, "recordings": [r.name for r in recordings], "lines": lines}
 
 
 def describe_data(dataset: str, options: Mapping[str, Any], folds: int) -> dict[str, Any]:
-    """Return recordings, classes, sizes of the parts, split and chance levels.
+    """Return recordings, classes or characters, sizes of the parts, split and chance levels.
 
     Raises
     ------
@@ -40,8 +59,11 @@ def describe_data(dataset: str, options: Mapping[str, Any], folds: int) -> dict[
         When a recording is missing or damaged, or a fold would be empty.
     """
     module, config = _open(dataset, options)
-    recordings = module.read(config)
-    windows = module.windows(config, recordings)
+    recordings = read_recordings(module, config)
+    if has_sentences(module):
+        check_folds(dataset, module, folds)
+        return _describe_sentences(dataset, recordings, module.sentences(config, recordings))
+    windows = cast(Dataset, module).windows(config, recordings)
     check_windows(windows)
     made = splits.make_folds(windows, folds)
     parts = {
@@ -73,7 +95,81 @@ def describe_data(dataset: str, options: Mapping[str, Any], folds: int) -> dict[
     }
 
 
-def _open(dataset: str, options: Mapping[str, Any]) -> tuple[Dataset, StrictModel]:
+def _describe_sentences(
+    dataset: str, recordings: Sequence[Recording], sentences: Sentences
+) -> dict[str, Any]:
+    check_sentences(sentences)
+    parts = {part: of_part(sentences, part) for part in PARTS}
+    sizes = {part: part_size(items) for part, items in parts.items()}
+    levels = sentence_chance([item.reference for item in (*parts["train"], *parts["dev"])])
+    lines = [_line(recording) for recording in recordings]
+    lines += sentence_lines(recordings, sentences)
+    lines += [
+        f"{part}: {n['items']} sentences, {n['seconds']:g} s, {n['keys']} keys"
+        for part, n in sizes.items()
+    ]
+    lines += [f"split: {sentences.split}"]
+    lines += ["chance: " + ", ".join(f"{name} {value:.3f}" for name, value in levels.items())]
+    lines += [f"warning: {text}" for text in near_duplicate_warning(parts)]
+    return {
+        "dataset": dataset,
+        "recordings": [recording.name for recording in recordings],
+        "subjects": sorted({item.subject for item in sentences.items}),
+        "symbols": sentences.symbols,
+        "typing": typing_facts(sentences.items),
+        "parts": sizes,
+        "split": sentences.split,
+        "chance": levels,
+        "lines": lines,
+    }
+
+
+def sentence_lines(recordings: Sequence[Recording], sentences: Sentences) -> list[str]:
+    """Return lines on who typed what and how, and on the sensors."""
+    facts = typing_facts(sentences.items)
+    subjects = sorted({item.subject for item in sentences.items})
+    shown = ", ".join(subjects[:5]) + (" and others" if len(subjects) > 5 else "")
+    kinds = sorted({unit for recording in recordings for unit in recording.units})
+    return [
+        f"{facts['sentences']} sentences ({facts['different']} different) by {len(subjects)}"
+        f" subjects ({shown}), {facts['seconds']:g} s from first to last keys",
+        f"{facts['keys']} keys, {facts['keys_per_s']:.2f} a second;"
+        f" {facts['characters_per_sentence']:.1f} characters a sentence",
+        f"{facts['typed_exactly']:.0%} of sentences are typed without a slip; character error rate"
+        f" of typing {facts['typo_cer']:.3f}",
+        f"{len(recordings[0].channels)} sensors ({', '.join(kinds)}); characters:"
+        f" {sentences.symbols.strip()} and the space",
+        *(f"warning: {r.name}: {text}" for r in recordings for text in r.meta.get("warnings", ())),
+    ]
+
+
+def typing_facts(items: Sequence[SentenceItem]) -> dict[str, float]:
+    """Return how much was typed, how fast, and how often the wrong key was pressed.
+
+    ``keys_per_s`` counts the intervals between first and last keys; ``typo_cer`` is the edits
+    between reference and typed text over the characters of all references.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    seconds = sum(item.onsets_s[-1] - item.onsets_s[0] for item in items)
+    intervals = sum(len(item.onsets_s) - 1 for item in items)
+    characters = sum(len(item.reference) for item in items)
+    edits = sum(Levenshtein.distance(item.reference, item.typed) for item in items)
+    return {
+        "sentences": len(items),
+        "different": len({item.reference for item in items}),
+        "seconds": round(seconds, 1),
+        "keys": sum(len(item.onsets_s) for item in items),
+        "keys_per_s": intervals / seconds if seconds else 0.0,
+        "characters_per_sentence": characters / max(1, len(items)),
+        "typed_exactly": sum(i.reference == i.typed for i in items) / max(1, len(items)),
+        "typo_cer": edits / max(1, characters),
+    }
+
+
+def _open(
+    dataset: str, options: Mapping[str, Any]
+) -> tuple[Dataset | SentenceDataset, StrictModel]:
     module = load_dataset(dataset)
     return module, validate(module.Config, options, f"options of dataset '{dataset}'")
 

@@ -102,7 +102,7 @@ def summarise_sentences(
     """
     parts = {part: of_part(sentences, part) for part in PARTS}
     warnings = [f"{r.name}: {text}" for r in recordings for text in r.meta.get("warnings", ())]
-    warnings += _near_duplicates(parts)
+    warnings += near_duplicate_warning(parts)
     if seed:
         warnings.append(f"texts are permuted (seed {seed}): only chance can be reached")
     val_names = sorted(item.item for item in parts["val"])
@@ -131,7 +131,8 @@ def part_size(items: Sequence[SentenceItem]) -> dict[str, int | float]:
     }
 
 
-def _near_duplicates(parts: Mapping[str, Sequence[SentenceItem]]) -> list[str]:
+def near_duplicate_warning(parts: Mapping[str, Sequence[SentenceItem]]) -> list[str]:
+    """Return a line on training sentences that nearly repeat sealed ones, or none."""
     from neurodecode.text.near_duplicates import THRESHOLD, near_duplicates
 
     trained = sorted({item.reference for part in ("train", "dev") for item in parts[part]})

@@ -110,7 +110,7 @@ def prepare_store(
         options = options.model_dump()
     config = validate(module.Config, options, f"options of dataset '{dataset}'")
     num_folds = folds or module.DEFAULT_FOLDS
-    _check_folds(dataset, module, num_folds)
+    check_folds(dataset, module, num_folds)
     inputs = _inputs(dataset, module, config, preprocessing)
     data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": permute_labels})
     done = home.store(data_fp) / "prepared.json"
@@ -124,7 +124,14 @@ def prepare_store(
         raise DataError(msg) from error
 
 
-def _check_folds(dataset: str, module: Dataset | SentenceDataset, folds: int) -> None:
+def check_folds(dataset: str, module: Dataset | SentenceDataset, folds: int) -> None:
+    """Refuse a number of folds that a dataset cannot have.
+
+    Raises
+    ------
+    DataError
+        When there are too many, or several for sentences, whose text decides their part.
+    """
     if not 1 <= folds <= MAX_FOLDS:
         raise DataError(f"data.folds: is {folds}, must be from 1 to {MAX_FOLDS}")
     if has_sentences(module) and folds > 1:
@@ -164,7 +171,7 @@ def _without_places(config: StrictModel) -> dict[str, Any]:
     return values
 
 
-def _read(module: Dataset | SentenceDataset, config: Any) -> tuple[Recording, ...]:
+def read_recordings(module: Dataset | SentenceDataset, config: Any) -> tuple[Recording, ...]:
     """Read recordings; whatever a damaged file does to a reader becomes one clear error."""
     try:
         return module.read(config)
@@ -192,7 +199,7 @@ def _prepare(
 
     num_folds, seed = how
     data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": seed})
-    recordings = _read(module, config)
+    recordings = read_recordings(module, config)
     if has_sentences(module):
         from neurodecode.sentence_store import write_sentences
 

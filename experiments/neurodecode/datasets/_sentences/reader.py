@@ -153,40 +153,69 @@ def _without_practice(timelines: Sequence[_Timeline], practice: int) -> list[_Ti
     return kept
 
 
+def read_recording(path: Path, row: Event | None, options: SentenceReadOptions) -> Recording:
+    """Read one recording without any event.
+
+    Parameters
+    ----------
+    path
+        FIF file, or any other that MNE reads.
+    row
+        Its row of an events table; None takes the name of the file.
+    options
+        What is accepted.
+
+    Raises
+    ------
+    DataError
+        When the recording is damaged, absent, or holds what the options do not accept.
+    """
+    signal, parts = _read_signal(path, row.frequency if row else None, options)
+    return _recording(path, row, signal, parts)
+
+
 def _read_one(timeline: _Timeline, options: SentenceReadOptions) -> Recording:
-    row, path = timeline.row, timeline.path
-    files = recording_files(path)
-    named = [canonical_name(name) for name in open_recording(path).ch_names]
-    if len(set(named) & set(reference_helmet().names)) >= _NEUROMAG_SENSORS:
-        signal = read_signal(path, options, row.frequency)
-        parts = _neuromag_parts()
-    else:
-        signal, places, units = read_any_layout(path, options, row.frequency)
-        parts = {
-            "channels": tuple(signal.facts.pop("names")),
-            "units": units,
-            "positions": places,
-            "layout": flat_map(places),
-        }
+    row = timeline.row
+    signal, parts = _read_signal(timeline.path, row.frequency, options)
     _check_duration(timeline, signal)
     warnings = [*signal.facts["warnings"], *timeline.warnings]
     events = _events(timeline, signal, warnings)
+    recording = _recording(timeline.path, row, signal, parts)
+    return replace(recording, events=events, meta={**recording.meta, "warnings": warnings})
+
+
+def _read_signal(
+    path: Path, sfreq_hz: float | None, options: SentenceReadOptions
+) -> tuple[Signal, Mapping[str, Any]]:
+    """Return samples, and names, units, places and flat map of the sensors."""
+    recording_files(path)
+    named = [canonical_name(name) for name in open_recording(path).ch_names]
+    if len(set(named) & set(reference_helmet().names)) >= _NEUROMAG_SENSORS:
+        return read_signal(path, options, sfreq_hz), _neuromag_parts()
+    signal, places, units = read_any_layout(path, options, sfreq_hz)
+    names = tuple(signal.facts.pop("names"))
+    layout = flat_map(places)
+    return signal, {"channels": names, "units": units, "positions": places, "layout": layout}
+
+
+def _recording(
+    path: Path, row: Event | None, signal: Signal, parts: Mapping[str, Any]
+) -> Recording:
     layout = {
         name: list(NO_PLACE if name in signal.bads else parts["layout"].get(name, NO_PLACE))
         for name in parts["channels"]
     }
     return Recording(
-        subject=row.subject,
-        recording=row.timeline,
+        subject=row.subject if row else "unknown",
+        recording=row.timeline if row else path.name.partition(".")[0],
         sfreq_hz=signal.sfreq_hz,
         data_CT=signal.data_CT,
         channels=parts["channels"],
         units=parts["units"],
         segments=signal.segments,
-        events=events,
         positions=parts["positions"],
-        source_sha256={file.name: sha256_file(file) for file in files},
-        meta={**signal.facts, "warnings": warnings, "layout": layout},
+        source_sha256={file.name: sha256_file(file) for file in signal.files},
+        meta={**signal.facts, "layout": layout},
     )
 
 
