@@ -29,6 +29,7 @@ VERBS: Mapping[str, str] = {
     "run": "train a recipe as it is, over one or more seeds",
     "sweep": "train a recipe with every combination of given values",
     "study": "start, resume, watch, cancel, report or confirm a study",
+    "decode": "read the sentences of a recording with what a trial trained",
     "rerun": "run one trial of a study again and compare",
     "ui": "open MLflow on what was recorded",
     "doctor": "say what is missing on this machine, and how to get it",

@@ -10,6 +10,7 @@ from typing import Any
 
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.ids import parse_trial_id
 from neurosweep.research.status import find_study as find_by_id
 from neurosweep.research.status import list_studies
 
@@ -44,6 +45,38 @@ def find_study(text: str, open_home: Callable[[], Home]) -> StudyDir:
         msg = f"no study named '{name}' was started in {home.root} yet; start it with: {start}"
         raise StudyError(msg)
     return find_by_id(home, text)
+
+
+def find_trial(text: str, open_home: Callable[[], Home], study: str = "") -> tuple[StudyDir, str]:
+    """Return study and trial id that a person means.
+
+    Parameters
+    ----------
+    text
+        STUDY/TRIAL, the path of a trial's folder, or a trial of `study`.
+    open_home
+        Returns the home where ids are looked up.
+    study
+        Which study, as `find_study` takes it; empty for the newest of the home.
+
+    Raises
+    ------
+    StudyError
+        When there is no such study, or the text is no trial's id.
+    """
+    named, slash, trial = text.rstrip("/").rpartition("/")
+    named = named.removesuffix("/trials")
+    parse_trial_id(trial)
+    if slash and study:
+        msg = f"{text}: names a study and so does --study; give one of them"
+        raise StudyError(msg)
+    if slash or study:
+        return find_study(named or study, open_home), trial
+    studies = studies_of(open_home())
+    if not studies:
+        msg = f"{trial}: there is no study in {open_home().root}; name one: STUDY/{trial}"
+        raise StudyError(msg)
+    return studies[-1], trial
 
 
 def studies_of(home: Home) -> list[StudyDir]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from neurosweep.core.child import Say
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.entry import call_entry
-from neurosweep.core.errors import StudyError
+from neurosweep.core.errors import DataError, StudyError
 from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import environment_info, package_root
@@ -26,11 +27,11 @@ from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
 _HARNESS = "neurosweep"
-PREPARE_TIMEOUT_S = 6 * 3600.0
+_PREPARE_TIMEOUT_S = 6 * 3600.0
 
 
 def create_study_from_file(
-    path: Path, home: Home, *, say: Callable[[str], None] | None = None, clock: Clock | None = None
+    path: Path, home: Home, *, say: Say | None = None, clock: Clock | None = None
 ) -> StudyDir:
     """Create a study from a study.toml, as `create_study` does.
 
@@ -55,7 +56,7 @@ def create_study(
     *,
     study_id: str | None = None,
     study_toml: str | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
     clock: Clock | None = None,
 ) -> StudyDir:
     """Create a study; its folder appears complete or not at all.
@@ -116,9 +117,7 @@ def create_study(
     return study
 
 
-def prepare_data(
-    described: Described, home: Home, say: Callable[[str], None] | None = None
-) -> dict[str, Any]:
+def prepare_data(described: Described, home: Home, say: Say | None = None) -> dict[str, Any]:
     """Prepare the stores of a recipe with installed code, unless they exist; say where they are.
 
     Nothing else of the study runs yet, so this takes all cores that the study may use.
@@ -137,17 +136,49 @@ def prepare_data(
     DataError
         When a recording is missing or cannot be used.
     """
-    payload = {
-        "recipe": described.facts["recipe"],
-        "config": described.facts["config"],
-        "home": str(home.root),
-    }
-    entry = f"{described.spec.entry}.entry:prepare"
+    facts, spec = described.facts, described.spec
+    payload = {"recipe": facts["recipe"], "config": facts["config"], "home": str(home.root)}
+    return _prepare(spec.entry, payload, spec.execution.workers, say)
+
+
+def ensure_data(created: Mapping[str, Any], home: Home, say: Say | None = None) -> None:
+    """Prepare the data of a study again where they are gone.
+
+    Parameters
+    ----------
+    created
+        Data of its ``study_created`` event.
+    home
+        Where the stores lie.
+    say
+        Told of progress, indented.
+
+    Raises
+    ------
+    DataError
+        When they cannot be prepared as they were.
+    """
+    info, spec = created["data_info"], created["spec"]
+    if all((home.root / place).exists() for place in [*info["stores"], info["secret"]]):
+        return
+    payload = {"recipe": spec["recipe"], "config": created["config"], "home": str(home.root)}
+    again = _prepare(spec["entry"], payload, spec["execution"]["workers"], say)
+    if again["data_fp"] != created["data_fp"]:
+        msg = (
+            f"the data of the study ({created['data_fp']}) are gone and preparing them now gives "
+            f"others ({again['data_fp']}): recordings or preprocessing have changed"
+        )
+        raise DataError(msg)
+
+
+def _prepare(
+    entry: str, payload: Mapping[str, Any], workers: int | None, say: Say | None
+) -> dict[str, Any]:
     return call_entry(
-        entry,
+        f"{entry}.entry:prepare",
         payload,
-        timeout_s=PREPARE_TIMEOUT_S,
-        threads=prepare_threads(described.spec.execution.workers),
+        timeout_s=_PREPARE_TIMEOUT_S,
+        threads=prepare_threads(workers),
         say=None if say is None else lambda text: say(f"  {text}"),
     )
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
-from neurosweep.core.entry import call_entry
-from neurosweep.core.errors import DataError, ExecutorError, StudyError
+from neurosweep.core.errors import ExecutorError, StudyError
 from neurosweep.core.files import atomic_write_json
 from neurosweep.core.layout import Home, StudyDir, TrialDir
 from neurosweep.core.provenance import environment_info
@@ -17,7 +16,7 @@ from neurosweep.records.fold import load_state
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
-from neurosweep.research.create import PREPARE_TIMEOUT_S, prepare_threads
+from neurosweep.research.create import ensure_data
 from neurosweep.research.endings import Ending, judge_silence, read_status
 from neurosweep.research.loop import task_shape
 from neurosweep.research.planning import RunFolders
@@ -112,7 +111,7 @@ def _rerun(study: StudyDir, trial: str, executor: Executor, clock: Clock, poll_s
     home = Home(study.root.parent.parent)
     folders = RunFolders(study, created)
     folders.verify_code()
-    _need_data(created, home)
+    ensure_data(created, home)
     target = _new_folder(study, trial)
     atomic_write_json(target.run_json, folders.run_data(found.plan))
     files = target.attempt(1)
@@ -149,23 +148,6 @@ def _scored_trial(state: StudyState, trial: str) -> TrialState:
         where = f"ended in {found.kind}" if found.phase is Phase.FAILED else f"is {found.phase}"
         raise StudyError(f"trial {trial} {where}; only a scored trial can be compared")
     return found
-
-
-def _need_data(created: Mapping[str, Any], home: Home) -> None:
-    info = created["data_info"]
-    places = [*info["stores"], info["secret"]]
-    if all((home.root / place).exists() for place in places):
-        return
-    spec = created["spec"]
-    payload = {"recipe": spec["recipe"], "config": created["config"], "home": str(home.root)}
-    entry = f"{spec['entry']}.entry:prepare"
-    again = call_entry(entry, payload, timeout_s=PREPARE_TIMEOUT_S, threads=prepare_threads(None))
-    if again["data_fp"] != created["data_fp"]:
-        msg = (
-            f"the data of the study ({created['data_fp']}) are gone and preparing them now gives "
-            f"others ({again['data_fp']}): recordings or preprocessing have changed"
-        )
-        raise DataError(msg)
 
 
 def _new_folder(study: StudyDir, trial: str) -> TrialDir:

@@ -20,7 +20,7 @@ from neurosweep.core.config import (
     set_dotted,
     validate,
 )
-from neurosweep.core.errors import ConfigError
+from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.layout import Home
 from neurosweep.core.plugins import near_misses
 from neurosweep.testing.jobs import JOBS
@@ -133,3 +133,36 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
     config = _config(payload)
     logger.info("drawing %d sentences", config.data.items)
     return make_store(Home(Path(payload["home"])), config.data.model_dump())
+
+
+def decode(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a recording of text: every line is a sentence of one second.
+
+    Raises
+    ------
+    DataError
+        When it is no text.
+    """
+    path = Path(payload["recording"])
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: is no recording of text ({error})"
+        raise DataError(msg) from error
+    beam = payload["beam"] or payload["run"]["config"]["model"]["rank"]
+    logger.info("decoding %d sentences with a beam of %d", len(lines), beam)
+    weights = Path(payload["run"]["ckpt"]) / "adapter" / "adapter_model.safetensors"
+    rate = payload["run"]["config"]["training"]["learning_rate"]
+    sentences = [
+        {
+            "start_s": float(number),
+            "stop_s": number + 1.0,
+            "hypothesis": line.replace("e", "a"),
+            "greedy": line.replace("e", ""),
+            "reference": line,
+            "logp": -rate,
+        }
+        for number, line in enumerate(lines)
+    ]
+    told = f"{len(lines)} sentences, {weights.stat().st_size} bytes of weights, beam {beam}"
+    return {"sentences": sentences, "lines": [told]}

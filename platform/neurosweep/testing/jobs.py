@@ -74,8 +74,14 @@ def _predictions(ctx: JobContext, error: float) -> Iterator[Prediction]:
 def staged(ctx: JobContext) -> Iterator[Prediction]:
     """Predict as a decoder of two stages, with what the first says and the second without signal.
 
-    They are the variants ``greedy`` and ``no_meg``, each with more errors than the hypothesis.
+    They are the variants ``greedy`` and ``no_meg``, each with more errors than the hypothesis. An
+    adapter of a few bytes is left as its checkpoint.
     """
+    adapter = ctx.ckpt_dir / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"r": 8}\n', encoding="utf-8")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    (adapter / "README.md").write_text("made by a job\n", encoding="utf-8")
     error = min(true_error(ctx.config), 0.3)
     outputs = [list(_predictions(ctx, error * factor)) for factor in (1.0, 1.5, 2.0)]
     for prediction, greedy, no_meg in zip(*outputs, strict=True):

@@ -6,8 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from neurosweep.cli.options import add_home, add_json, add_place, open_home, parse_on
-from neurosweep.core.errors import StudyError
-from neurosweep.core.layout import Home, StudyDir
 
 if TYPE_CHECKING:
     from neurosweep.cli.parser import Subparsers
@@ -41,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from neurosweep.cli import exits
     from neurosweep.cli.console import Console
+    from neurosweep.cli.locate import find_trial
     from neurosweep.cli.summary import show_path
     from neurosweep.records.fold import load_state
     from neurosweep.research.rerun import rerun
@@ -48,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.on is not None:
         parse_on(args.on)
-    study, trial = _which(args)
+    study, trial = find_trial(
+        args.trial, lambda: open_home(args.home, create=False), args.study or ""
+    )
     console = Console(as_json=args.json)
     console.line(f"running {trial} of {study.study_id} again")
     executor = build_executor(study, load_state(study), on=args.on, workers=args.workers or 1)
@@ -62,26 +63,3 @@ def run(args: argparse.Namespace) -> int:
     code = exits.OK if result.agrees else exits.NOT_REACHED
     console.data({"study": study.study_id, **result.to_dict(), "exit_code": code})
     return code
-
-
-def _which(args: argparse.Namespace) -> tuple[StudyDir, str]:
-    from neurosweep.cli.locate import find_study, studies_of
-    from neurosweep.records.ids import parse_trial_id
-
-    named, slash, trial = str(args.trial).rstrip("/").rpartition("/")
-    named = named.removesuffix("/trials")
-    parse_trial_id(trial)
-    if slash and args.study:
-        msg = f"{args.trial}: names a study and so does --study; give one of them"
-        raise StudyError(msg)
-
-    def home() -> Home:
-        return open_home(args.home, create=False)
-
-    if slash or args.study:
-        return find_study(named or args.study, home), trial
-    studies = studies_of(home())
-    if not studies:
-        msg = f"{trial}: there is no study in {home().root}; name one: STUDY/{trial}"
-        raise StudyError(msg)
-    return studies[-1], trial
