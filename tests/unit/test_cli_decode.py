@@ -74,9 +74,14 @@ def test_what_was_read_is_written_by_suffix(home: Path, recording: Path, suffix:
         assert json.loads(lines[2])["reference"] == "sleeps"
         assert len(lines) == 3
     else:
-        assert lines[0].split("\t") == list(
-            ("start_s", "stop_s", "hypothesis", "greedy", "reference", "logp")
-        )
+        assert lines[0].split("\t") == [
+            "start_s",
+            "stop_s",
+            "hypothesis",
+            "greedy",
+            "reference",
+            "logp",
+        ]
         assert lines[3].split("\t")[:5] == ["2.000000", "3.000000", "slaaps", "slps", "sleeps"]
     assert set(out.parent.iterdir()) == {recording, out}
 
