@@ -7,41 +7,36 @@ The table has a row of type ``Meg`` with a ``filepath`` for every timeline; rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neurodecode.contracts import Recording, Unit
 from neurodecode.datasets._neuromag.helmet import canonical_name, flat_positions, reference_helmet
 from neurodecode.datasets._neuromag.reading import Signal, read_signal
+from neurodecode.datasets._sentences.flat_map import NO_PLACE, flat_map
 from neurodecode.datasets._sentences.options import SentenceReadOptions
+from neurodecode.datasets._sentences.plan import (
+    Timeline,
+    path_of,
+    plan_reading,
+    recording_rows,
+)
 from neurodecode.datasets._sentences.sensors import (
-    NO_PLACE,
-    flat_map,
     open_recording,
     read_any_layout,
     recording_files,
 )
 from neurodecode.datasets._sentences.together import check_together
-from neurodecode.datasets._sentences.trials import Findings, Trial, find_trials
-from neurodecode.events import RECORDING_TYPES, Event, read_events, select
+from neurodecode.datasets._sentences.trials import Findings, Trial
+from neurodecode.events import Event, read_events
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import sha256_file
 
 _UNIT_OF_KIND: dict[str, Unit] = {"mag": "T", "grad": "T/m"}
 _DURATION_SLACK_S = 0.5
 _NEUROMAG_SENSORS = 100
-
-
-@dataclass(frozen=True)
-class _Timeline:
-    """A recording to be read: its row of the table, its file and its sentences."""
-
-    row: Event
-    path: Path
-    trials: tuple[Trial, ...]
-    warnings: tuple[str, ...]
 
 
 def sentence_sources(table: Path, options: SentenceReadOptions) -> tuple[Path, ...]:
@@ -52,10 +47,10 @@ def sentence_sources(table: Path, options: SentenceReadOptions) -> tuple[Path, .
     DataError
         When one is missing or was cut, or the table cannot be read.
     """
-    rows = _recording_rows(table, read_events(table, options.columns))
+    rows = recording_rows(table, read_events(table, options.columns))
     files: dict[Path, None] = {table: None}
     for row in rows.values():
-        files |= dict.fromkeys(recording_files(_path_of(row, table, options)))
+        files |= dict.fromkeys(recording_files(path_of(row, table, options)))
     return tuple(files)
 
 
@@ -81,7 +76,7 @@ def read_sentence_recordings(table: Path, options: SentenceReadOptions) -> tuple
         When the table or a recording is damaged, absent, contradicts the other, or holds what
         the options do not accept.
     """
-    timelines = _plan(table, options)
+    timelines = plan_reading(table, options)
     recordings = [_read_one(timeline, options) for timeline in timelines]
     check_together(recordings, options, f"events table {table}")
     table_sha = {table.name: sha256_file(table)}
@@ -89,68 +84,6 @@ def read_sentence_recordings(table: Path, options: SentenceReadOptions) -> tuple
         replace(recording, source_sha256={**recording.source_sha256, **table_sha})
         for recording in recordings
     )
-
-
-def _plan(table: Path, options: SentenceReadOptions) -> list[_Timeline]:
-    where = f"events table {table}"
-    events = read_events(table, options.columns)
-    rows = _recording_rows(table, events)
-    if not select(events, "Sentence"):
-        found = ", ".join(sorted({event.type for event in events}))
-        msg = f"{where}: has no event of type 'Sentence' (it has {found}); every sentence needs a"
-        raise DataError(f"{msg} row with its text, and its keys rows of type 'Keystroke'")
-    findings = Findings()
-    timelines = []
-    for name, row in sorted(rows.items()):
-        own = [event for event in events if event.timeline == name]
-        of_timeline = Findings(findings.problems, [])
-        trials = find_trials(own, options, of_timeline)
-        path = _path_of(row, table, options)
-        timelines.append(_Timeline(row, path, tuple(trials), tuple(of_timeline.warnings)))
-    lost = sorted({e.timeline for e in select(events, "Sentence")} - set(rows))
-    findings.problems += [
-        f"timeline '{name}' has sentences but no row of type Meg with a filepath" for name in lost
-    ]
-    findings.raise_all(where)
-    timelines = [t for t in _without_practice(timelines, options.practice) if t.trials]
-    if not timelines:
-        msg = f"{where}: no sentence is left to decode; check practice ({options.practice}) and"
-        raise DataError(f"{msg} that Keystroke rows carry the trial_id of their sentence")
-    return timelines
-
-
-def _recording_rows(table: Path, events: Sequence[Event]) -> dict[str, Event]:
-    rows = {event.timeline: event for event in events if event.type in RECORDING_TYPES}
-    findings = Findings()
-    for name, row in rows.items():
-        if row.type != "Meg":
-            findings.problems.append(f"timeline '{name}' is of type {row.type}, expected Meg")
-        elif not row.filepath:
-            findings.problems.append(f"timeline '{name}': its row of type Meg has no filepath")
-        for column, value in (("subject", row.subject), ("timeline", name)):
-            if "/" in value or value in (".", ".."):
-                findings.problems.append(f"{column} '{value}' must not hold '/' or be dots")
-    if not rows:
-        findings.problems.append("has no row of type Meg, which names a recording by its filepath")
-    findings.raise_all(f"events table {table}")
-    return rows
-
-
-def _path_of(row: Event, table: Path, options: SentenceReadOptions) -> Path:
-    folder = Path(options.recordings_folder) if options.recordings_folder else table.parent
-    return folder / row.filepath
-
-
-def _without_practice(timelines: Sequence[_Timeline], practice: int) -> list[_Timeline]:
-    """Leave out the first sentences of every session, over all its timelines."""
-    left: dict[tuple[str, str], int] = {}
-    kept = []
-    for timeline in timelines:
-        session = (timeline.row.subject, timeline.row.session or timeline.row.timeline)
-        drop = min(left.setdefault(session, practice), len(timeline.trials))
-        left[session] -= drop
-        kept.append(replace(timeline, trials=timeline.trials[drop:]))
-    return kept
 
 
 def read_recording(path: Path, row: Event | None, options: SentenceReadOptions) -> Recording:
@@ -174,7 +107,7 @@ def read_recording(path: Path, row: Event | None, options: SentenceReadOptions) 
     return _recording(path, row, signal, parts)
 
 
-def _read_one(timeline: _Timeline, options: SentenceReadOptions) -> Recording:
+def _read_one(timeline: Timeline, options: SentenceReadOptions) -> Recording:
     row = timeline.row
     signal, parts = _read_signal(timeline.path, row.frequency, options)
     _check_duration(timeline, signal)
@@ -235,7 +168,7 @@ def _neuromag_parts() -> Mapping[str, Any]:
     }
 
 
-def _check_duration(timeline: _Timeline, signal: Signal) -> None:
+def _check_duration(timeline: Timeline, signal: Signal) -> None:
     row = timeline.row
     length = signal.data_CT.shape[1] / signal.sfreq_hz
     if row.duration > 0 and abs(row.duration - length) > _DURATION_SLACK_S + 0.01 * length:
@@ -244,7 +177,7 @@ def _check_duration(timeline: _Timeline, signal: Signal) -> None:
         raise DataError(msg)
 
 
-def _events(timeline: _Timeline, signal: Signal, warnings: list[str]) -> tuple[Event, ...]:
+def _events(timeline: Timeline, signal: Signal, warnings: list[str]) -> tuple[Event, ...]:
     """Return sentences and keys on the clock of the first sample, none in a gap."""
     zero, length = timeline.row.start, signal.data_CT.shape[1] / signal.sfreq_hz
     stretches = [(a / signal.sfreq_hz, b / signal.sfreq_hz) for a, b in signal.segments]
