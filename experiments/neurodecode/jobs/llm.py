@@ -1,0 +1,176 @@
+"""One training job of the language-model stage: features in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from neurodecode.config import LlmRecipe, read_config
+from neurodecode.llm.backend import Backend, load_backend
+from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
+from neurodecode.llm.feature_store import FeatureStore, read_feature_store
+from neurodecode.llm.features import WordTargets
+from neurodecode.llm.generate import LlmHypothesis, generate
+from neurodecode.llm.lora import merged, save_adapter
+from neurodecode.llm.prompt import Reading
+from neurodecode.llm.sources import NoisySource, Source, StoredSource, WithoutWords, reading_of
+from neurodecode.llm.train import train_lora
+from neurodecode.training.evaluate import pick_device
+from neurosweep.core.errors import DataError
+from neurosweep.exec.job_api import JobContext
+
+ADAPTER = "adapter"
+
+
+def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
+    """Tune an adapter on stored features, keep it, and write the sentences of a part.
+
+    With several folds, each tunes an adapter of its own; the first one is ``ckpt/adapter``, the
+    others are ``ckpt/adapter01`` and so on.
+
+    Parameters
+    ----------
+    ctx
+        Configuration, seed, stores of features, and ways to report progress.
+
+    Yields
+    ------
+    dict
+        One prediction an item: ``item``, ``hypothesis``, ``logp``, ``nbest``, and ``variants``:
+        ``greedy``, the encoder's own text, and ``no_meg``, what is written without word vectors.
+
+    Raises
+    ------
+    neurosweep.exec.job_api.Diverged
+        When a loss is not finite.
+    neurosweep.core.errors.DataError
+        When a store is damaged or was made for another language model.
+    """
+    config = read_config(ctx.config, "run.json config")
+    assert isinstance(config, LlmRecipe)
+    torch.set_num_threads(max(1, ctx.threads))
+    torch.backends.cudnn.deterministic = True
+    torch.set_flush_denormal(True)
+    progress = Progress(ctx)
+    try:
+        for number, folder in enumerate(ctx.folds):
+            ctx.beat(f"load fold {number}")
+            store = read_feature_store(folder, ("train", "dev", ctx.part))
+            backend = _backend_for(store, config.llm)
+            model = progress.train(backend, store, config.llm, number)
+            name = ADAPTER if number == 0 else f"{ADAPTER}{number:02d}"
+            save_adapter(model, ctx.ckpt_dir / name)
+            ctx.beat(f"predict fold {number}")
+            readings = [reading_of(item) for item in store.parts[ctx.part]]
+            yield from predict(backend, model, readings, config.llm, config.decoding)
+    finally:
+        # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
+        torch.set_flush_denormal(False)
+
+
+def predict(
+    backend: Backend,
+    model: PeftModel,
+    readings: Sequence[Reading],
+    config: LlmConfig,
+    decoding: LlmDecodingConfig,
+) -> Iterator[dict[str, Any]]:
+    """Yield what is written for every reading, as lines of predictions.
+
+    Parameters
+    ----------
+    backend, model
+        Language model, and the same with a tuned adapter.
+    readings
+        What the encoder read.
+    config
+        Whether word vectors are given.
+    decoding
+        Beams and lengths, and whether variants are wanted.
+    """
+    given = list(readings) if config.meg_tokens else _without_words(readings)
+    asked = given + (_without_words(readings) if decoding.variants and config.meg_tokens else [])
+    with merged(model) as base:
+        found = generate(backend, base, asked, decoding)
+    for number, reading in enumerate(readings):
+        line = _line(reading.item, found[number])
+        if decoding.variants:
+            line["variants"] = {"greedy": " ".join(reading.greedy.split())}
+            if config.meg_tokens:
+                line["variants"]["no_meg"] = found[len(given) + number][0].text
+        yield line
+
+
+def _line(item: str, hypotheses: Sequence[LlmHypothesis]) -> dict[str, Any]:
+    best = hypotheses[0]
+    nbest = [[hypothesis.text, hypothesis.logp] for hypothesis in hypotheses]
+    return {"item": item, "hypothesis": best.text, "logp": best.logp, "nbest": nbest}
+
+
+def _without_words(readings: Sequence[Reading]) -> list[Reading]:
+    return [reading.without_words() for reading in readings]
+
+
+def _backend_for(store: FeatureStore, config: LlmConfig) -> Backend:
+    backend = load_backend(config)
+    backend.model.to(pick_device(config.device))
+    made_for, hidden = store.meta["backend"], int(store.meta["hidden"])
+    if (made_for, hidden) != (backend.name, backend.hidden):
+        msg = f"features were made for backend '{made_for}' with vectors of {hidden}, not for"
+        msg += f" '{backend.name}' with vectors of {backend.hidden}; prepare them again"
+        raise DataError(msg)
+    return backend
+
+
+def training_source(backend: Backend, store: FeatureStore, noise: str, seed: int) -> Source:
+    """Return the training sentences of a store.
+
+    Parameters
+    ----------
+    backend
+        The language model whose word vectors are given.
+    store
+        Features with the encoder's errors.
+    noise
+        ``confusion`` for typed text with those errors, ``none`` for the encoder's readings.
+    seed
+        Decides the errors.
+    """
+    if noise == "none":
+        return StoredSource([reading_of(item) for item in store.parts["train"]])
+    targets = WordTargets(backend.word_target, backend.scale, backend.hidden)
+    items = store.parts["train"]
+    return NoisySource(items, store.confusions, store.residuals, targets, seed)
+
+
+class Progress:
+    """Train folds and number their steps and epochs through."""
+
+    def __init__(self, ctx: JobContext) -> None:
+        self.ctx = ctx
+        self.steps = 0
+        self.epochs = 0
+
+    def train(
+        self, backend: Backend, store: FeatureStore, config: LlmConfig, number: int
+    ) -> PeftModel:
+        """Return the model with an adapter tuned on a fold; seed and fold alone decide it."""
+        seed = int(np.random.SeedSequence([self.ctx.seed, number]).generate_state(1)[0])
+        source = training_source(backend, store, config.noise, seed)
+        dev = [reading_of(item) for item in store.parts["dev"]]
+        if not config.meg_tokens:
+            dev = _without_words(dev)
+            source = WithoutWords(source)
+        first_step, first_epoch = self.steps, self.epochs
+
+        def log(step: int, epoch: int, **metrics: float) -> None:
+            self.steps, self.epochs = first_step + step, first_epoch + epoch
+            self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
+
+        return train_lora(
+            backend, source, dev, config, seed=seed, log=log, should_stop=self.ctx.should_stop
+        )

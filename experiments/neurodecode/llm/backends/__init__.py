@@ -1,0 +1,1 @@
+"""Causal language models by name: every module here has ``load(config) -> Backend``."""

@@ -1,0 +1,26 @@
+"""Any causal language model in a local folder of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neurodecode.llm.backend import Backend
+from neurodecode.llm.backends._loading import load_folder
+from neurodecode.llm.config import LlmConfig
+from neurosweep.core.errors import ConfigError
+
+
+def load(config: LlmConfig) -> Backend:
+    """Return the model in ``llm.folder``.
+
+    Raises
+    ------
+    ConfigError
+        When no folder is named.
+    DataError
+        When the folder does not hold a causal language model and its tokenizer.
+    """
+    if not config.folder:
+        msg = "llm.folder: is empty; llm.backend = 'folder' needs the path of a folder that holds"
+        raise ConfigError(f"{msg} a causal language model and its tokenizer")
+    return load_folder("folder", Path(config.folder).expanduser())

@@ -1,0 +1,119 @@
+"""Low-rank adapters of a frozen language model."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from neurodecode.llm.backend import Backend
+from neurodecode.llm.config import LlmConfig
+from neurosweep.core.errors import ConfigError
+
+
+def attach(backend: Backend, config: LlmConfig, seed: int) -> PeftModel:
+    """Return the language model with a new adapter, which changes nothing yet.
+
+    Parameters
+    ----------
+    backend
+        Its layers are wrapped in place; its weights stay frozen.
+    config
+        Rank, scale, which layers, dropout.
+    seed
+        Decides the adapter's first matrices.
+
+    Raises
+    ------
+    ConfigError
+        When the model has none of the layers that ``llm.lora_targets`` asks for.
+    """
+    scale = config.lora_alpha * config.lora_rank
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=int(scale) if scale == int(scale) else scale,
+        lora_dropout=config.lora_dropout,
+        target_modules=_targets(backend, config.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    with quiet_peft():
+        return get_peft_model(backend.model, lora)
+
+
+def _targets(backend: Backend, which: str) -> str | list[str]:
+    if which == "all-linear":
+        return which
+    names = {
+        path.rpartition(".")[2]
+        for path, module in backend.model.named_modules()
+        if isinstance(module, nn.Linear) and "attn" in path.lower().replace("attention", "attn")
+    }
+    if not names:
+        msg = f"llm.lora_targets: is 'attention', but no linear layer of backend '{backend.name}'"
+        raise ConfigError(f"{msg} is named so; use 'all-linear'")
+    return sorted(names)
+
+
+def save_adapter(model: PeftModel, folder: Path) -> Path:
+    """Write the adapter as ``PeftModel.from_pretrained`` reads it, and return the folder."""
+    # "auto" would ask the network whether the base model's vocabulary was changed.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+def load_adapter(backend: Backend, folder: Path) -> PeftModel:
+    """Return the language model with a saved adapter, in evaluation mode.
+
+    Raises
+    ------
+    ConfigError
+        When the folder holds no adapter that fits the model.
+    """
+    try:
+        with quiet_peft():
+            model = PeftModel.from_pretrained(backend.model, str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        msg = f"{folder}: holds no adapter for backend '{backend.name}' ({lines[0]})"
+        raise ConfigError(f"{msg}; give the folder 'adapter' that a job saved") from error
+    return model.eval()
+
+
+@contextlib.contextmanager
+def merged(model: PeftModel) -> Iterator[Any]:
+    """Give the base model with the adapter added to its weights: faster where nothing is trained.
+
+    Afterwards the adapter is apart again; the base weights come back exactly.
+    """
+    before = {
+        name: module.get_base_layer().weight.detach().clone()
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and hasattr(module, "get_base_layer")
+    }
+    training = model.training
+    model.eval()
+    model.merge_adapter()
+    try:
+        yield model.get_base_model()
+    finally:
+        model.unmerge_adapter()
+        modules = dict(model.named_modules())
+        with torch.no_grad():
+            for name, weight in before.items():
+                modules[name].get_base_layer().weight.copy_(weight)
+        model.train(training)
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Silence one warning of transformers about how peft asks for gradient checkpointing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        yield

@@ -1,0 +1,228 @@
+"""Tune an adapter so that the language model writes the sentence that an encoder misread.
+
+Array names carry their axes: B sentence, L token, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from neurodecode.llm.backend import Backend
+from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.lora import attach
+from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, length_batches
+from neurodecode.llm.sources import Source
+from neurodecode.training.schedule import linear_warmup_cosine
+from neurosweep.exec.job_api import Diverged
+
+Log = Callable[..., None]
+
+# A look at dev costs a third of a step a sentence: this keeps looks near a tenth of the time.
+_TRAINED_PER_DEV = 4
+
+
+def train_lora(
+    backend: Backend,
+    source: Source,
+    dev: Sequence[Reading],
+    config: LlmConfig,
+    *,
+    seed: int,
+    log: Log,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> PeftModel:
+    """Return the language model with a tuned adapter, that of the best dev loss.
+
+    Parameters
+    ----------
+    backend
+        Frozen language model; its layers are wrapped in place.
+    source
+        Training sentences.
+    dev
+        Sentences with targets, as the encoder reads new ones; may be empty, then the last adapter
+        stays.
+    config
+        Options.
+    seed
+        Decides the first adapter, order and what is zeroed.
+    log
+        ``log(step, epoch, **metrics)``, called after every look at dev.
+    should_stop
+        Asked after every step; True ends training with the best adapter so far.
+
+    Raises
+    ------
+    Diverged
+        When the loss is not finite.
+
+    Notes
+    -----
+    Brain2Qwerty v2, section on the language model: LoRA on a frozen model, label smoothing, and
+    tokens zeroed in training.
+    """
+    return Tuning(backend, source, dev, config, seed, log).run(should_stop)
+
+
+class Tuning:
+    """One training of an adapter; the arguments are those of `train_lora`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        source: Source,
+        dev: Sequence[Reading],
+        config: LlmConfig,
+        seed: int,
+        log: Log,
+    ) -> None:
+        self.source, self.dev, self.config, self.log = source, dev, config, log
+        self.prompter = Prompter(backend)
+        self.model = attach(backend, config, seed)
+        self.rng = np.random.default_rng(seed)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.per_epoch = max(1, math.ceil(len(source) / config.batch_size))
+        self.total_steps = self.per_epoch * config.epochs
+        between = math.ceil(_TRAINED_PER_DEV * len(dev) / config.batch_size)
+        self.steps_per_look = min(self.per_epoch, max(1, between))
+        self.best = _BestAdapter(config.patience)
+        self.steps = 0
+        self._losses: list[float] = []
+
+    def run(self, should_stop: Callable[[], bool]) -> PeftModel:
+        """Train, and return the model in evaluation mode."""
+        for epoch in range(1, self.config.epochs + 1):
+            if self._epoch(epoch, should_stop):
+                break
+        if self._losses:
+            self._look(epoch)
+        self.best.restore(self.model)
+        return self.model.eval()
+
+    def _epoch(self, epoch: int, should_stop: Callable[[], bool]) -> bool:
+        """Return whether training ends within this pass."""
+        readings = self.source.readings(epoch)
+        lengths = [len(reading.greedy) + len(reading.target or "") for reading in readings]
+        for rows_B in length_batches(lengths, self.per_epoch, self.rng):
+            self._step([readings[row] for row in rows_B])
+            if should_stop():
+                return True
+            if self.steps % self.steps_per_look == 0 and self._look(epoch):
+                return True
+        return False
+
+    def _step(self, readings: Sequence[Reading]) -> None:
+        config = self.config
+        warmup = math.ceil(config.warmup * self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = linear_warmup_cosine(
+                self.steps, config.learning_rate, warmup, self.total_steps
+            )
+        self.model.train()
+        dropout = Dropout(config.ctc_dropout, config.meg_dropout, self.rng)
+        batch = self.prompter.examples(readings, dropout)
+        loss = batch_loss(self.model, batch, config.label_smoothing)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            msg = f"the loss is {value} at step {self.steps}; lower llm.learning_rate"
+            raise Diverged(msg)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        self.optimizer.step()
+        self._losses.append(value)
+        self.steps += 1
+
+    def _look(self, epoch: int) -> bool:
+        """Log, keep the best adapter, and return whether patience has ended."""
+        metrics = {"loss": float(np.mean(self._losses))}
+        metrics["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        self._losses = []
+        if self.dev:
+            metrics["dev_loss"] = dev_loss(self.model, self.prompter, self.dev)
+            self.best.offer(metrics["dev_loss"], self.model)
+        self.log(self.steps, epoch, **metrics)
+        return bool(self.dev) and self.best.exhausted
+
+
+def batch_loss(model: nn.Module, batch: Batch, smoothing: float, reduction: str = "mean") -> Tensor:
+    """Return the cross entropy of the target tokens.
+
+    Parameters
+    ----------
+    model
+        Causal language model.
+    batch
+        Examples, padded on the right: no token sees what comes after it, so padding needs no mask.
+    smoothing
+        Share of the target that is spread over all tokens.
+    reduction
+        ``mean`` or ``sum`` over target tokens.
+    """
+    target_BL = batch.label_BL[:, 1:]
+    first = int((target_BL != IGNORED).any(0).nonzero()[0])
+    keep = target_BL.shape[1] + 1 - first
+    output: Any = model(inputs_embeds=batch.input_BLH, logits_to_keep=keep, use_cache=False)
+    logits_BLV = output.logits[:, :-1].float()
+    return cross_entropy(
+        logits_BLV.flatten(0, 1),
+        target_BL[:, first:].flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+        reduction=reduction,
+    )
+
+
+@torch.inference_mode()
+def dev_loss(
+    model: nn.Module, prompter: Prompter, dev: Sequence[Reading], batch_size: int = 16
+) -> float:
+    """Return the cross entropy a target token, nothing zeroed and nothing smoothed."""
+    model.eval()
+    order = sorted(range(len(dev)), key=lambda row: prompter.length(dev[row]))
+    total, count = 0.0, 0
+    for start in range(0, len(order), batch_size):
+        batch = prompter.examples([dev[row] for row in order[start : start + batch_size]])
+        total += float(batch_loss(model, batch, 0.0, "sum"))
+        count += int((batch.label_BL != IGNORED).sum())
+    return total / count
+
+
+class _BestAdapter:
+    """Remember the adapter of the best look."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.loss = math.inf
+        self.looks_since = 0
+        self._state: dict[str, Tensor] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no look was better for as long as patience lasts."""
+        return self.looks_since >= self.patience
+
+    def offer(self, loss: float, model: PeftModel) -> None:
+        self.looks_since += 1
+        if loss < self.loss:
+            self.loss, self.looks_since = loss, 0
+            state = get_peft_model_state_dict(model, save_embedding_layers=False)
+            self._state = {name: value.detach().clone() for name, value in state.items()}
+
+    def restore(self, model: PeftModel) -> None:
+        if self._state is not None:
+            set_peft_model_state_dict(model, self._state)
