@@ -17,7 +17,7 @@ from neurodecode.datasets._typing_sim.forward import (
 )
 from neurodecode.datasets._typing_sim.layouts import HEAD_CENTRE_M, resting_place, sensor_info
 from neurodecode.datasets._typing_sim.person import Person
-from neurodecode.datasets._typing_sim.spectra import coloured_noise, power_law
+from neurodecode.datasets._typing_sim.spectra import coloured_noise, knee, power_law
 
 _ROOM_EXPONENT = 1.3
 _ROOM_FACTORS = 64
@@ -26,13 +26,12 @@ _OPM_NOISE_T = 10e-15
 _CORTEX_SOURCES = 120
 _CORTEX_RADII_M = (0.055, 0.078)
 _CORTEX_LOWEST = -0.3
-_CORTEX_EXPONENT = 1.1
-_CORTEX_BAND_HZ = (0.5, 100.0)
-_CORTEX_NAM = 14.0
+_CORTEX_KNEE_HZ, _CORTEX_EXPONENT = 8.0, 2.0
+_CORTEX_NAM_PER_ROOT_HZ = 1.4
 _HEART_PLACE_M = (0.05, 0.02, -0.42)
-_HEART_MOMENT = (2e-7, 4e-7, -6e-7)
+_HEART_MOMENT = (1e-7, 2e-7, -3e-7)
 _EYES_M = np.array([[-0.032, 0.078, 0.005], [0.032, 0.078, 0.005]])
-_BLINK_NAM, _BLINK_HZ, _BLINK_SD_S = 120.0, 0.25, 0.07
+_BLINK_NAM, _BLINK_HZ, _BLINK_SD_S = 60.0, 0.25, 0.07
 _MAINS_T, _MAINS_T_PER_M = 400e-15, 3e-12
 
 
@@ -94,8 +93,8 @@ def cortex_noise(info: Any, num_samples: int, rng: np.random.Generator) -> NDArr
     radius = rng.uniform(*_CORTEX_RADII_M, _CORTEX_SOURCES)
     place = HEAD_CENTRE_M + radius[:, None] * outward
     moment = tangential(place, rng.standard_normal((_CORTEX_SOURCES, 3)))
-    fields_CK = np.einsum("ckx,kx->ck", lead_field(info, place), moment) * _CORTEX_NAM * 1e-9
-    power = power_law(_CORTEX_EXPONENT, _CORTEX_BAND_HZ)
+    fields_CK = np.einsum("ckx,kx->ck", lead_field(info, place), moment) * _CORTEX_NAM_PER_ROOT_HZ * 1e-9
+    power = knee(_CORTEX_KNEE_HZ, _CORTEX_EXPONENT)
     course_KT = coloured_noise(rng, _CORTEX_SOURCES, num_samples, float(info["sfreq"]), power)
     noise_CT: NDArray[np.float32] = fields_CK.astype(np.float32) @ course_KT
     return noise_CT

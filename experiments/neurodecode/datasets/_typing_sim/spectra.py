@@ -52,6 +52,15 @@ def power_law(exponent: float, band_hz: tuple[float, float]) -> Power:
     return power
 
 
+def knee(knee_hz: float, exponent: float) -> Power:
+    """Return a spectrum of density 1 well below the knee, that falls as f^-exponent above."""
+
+    def power(frequency_F: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(1.0 / (1.0 + (frequency_F / knee_hz) ** exponent))
+
+    return power
+
+
 def peak(centre_hz: float, sd_hz: float) -> Power:
     """Return a bell-shaped spectrum of power 1."""
 
