@@ -263,7 +263,8 @@ def test_the_demo_starts_goes_on_and_starts_anew(shell: Shell) -> None:
     first = shell.run("demo", *small)
     assert first.code == exits.OK, first.err
     assert "starting a new demo" in first.out
-    for part in ("val_cer", "chance", "report:", "neurosweep ui", "neurosweep doctor"):
+    parts = ("val_cer", "chance", "report:", "neurosweep ui", "sweep sentences_llm", "doctor")
+    for part in (*parts, "drawing 24 sentences"):
         assert part in first.out, part
     (folder,) = shell.studies()
     ledger = folder / "ledger.jsonl"
@@ -273,7 +274,9 @@ def test_the_demo_starts_goes_on_and_starts_anew(shell: Shell) -> None:
     assert second.code == exits.OK, second.err
     assert f"going on with the unfinished demo {folder.name}" in second.out
     assert shell.studies() == [folder]
-    assert "starting a new demo" in shell.run("demo", *small).out
+    eeg = shell.run("demo", "--eeg", *small)
+    assert "starting a new demo" in eeg.out
+    assert "sweep speller" in eeg.out
     assert len(shell.studies()) == 2
 
 

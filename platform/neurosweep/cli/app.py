@@ -24,7 +24,7 @@ from neurosweep.cli.parser import Parser, parse
 from neurosweep.core.errors import NeurosweepError, missing_package
 
 VERBS: Mapping[str, str] = {
-    "demo": "search on a real EEG recording, from data to report, in a few minutes",
+    "demo": "search on simulated MEG of typed sentences, from data to report, in 15 minutes",
     "data": "make, prepare, check or describe the data of a recipe",
     "run": "train a recipe as it is, over one or more seeds",
     "sweep": "train a recipe with every combination of given values",
