@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ _SUBJECT_SHIFT_M, _SUBJECT_TURN_DEG = 3e-3, 2.0
 _RECORDING_SHIFT_M, _RECORDING_TURN_DEG = 1.5e-3, 0.8
 _GAIN_DRIFT, _TURN_DRIFT_DEG = 0.05, 2.0
 _SENSOR_GAIN = 0.005
+_PACE_SEED = 2
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,23 @@ class Session:
     sensor_gain: NDArray[np.float64]
 
 
+def log_paces(config: Config) -> list[float]:
+    """Return the offset of every subject: quantiles of the fitted distribution, in random order.
+
+    One subject is a median typist, so that the length of a small study does not hang on luck.
+    """
+    typists = NormalDist(0.0, read_timing()["user_sd"])
+    num = config.subjects
+    order = np.random.default_rng([config.seed, _PACE_SEED]).permutation(num)
+    return [typists.inv_cdf((int(rank) + 0.5) / num) for rank in order]
+
+
 def draw_person(config: Config, number: int, rng: np.random.Generator) -> Person:
-    """Draw a subject."""
+    """Draw a subject; `number` counts from 0."""
     place = resting_place(config.layout)
     return Person(
         number=number,
-        log_pace=float(rng.normal(0.0, read_timing()["user_sd"])),
+        log_pace=log_paces(config)[number],
         hand_shift_m=rng.normal(0.0, 3e-3, 3),
         hand_turn_deg=float(rng.normal(0.0, 10.0)),
         spacing=float(rng.uniform(0.85, 1.15)),
