@@ -13,21 +13,23 @@ from _neuromag_maker import make_raw, save
 
 from neurodecode.events import Event, write_events
 
-# At least one of every part, by the hash of the text.
+# By the hash of the text: six of train, two of dev, three of val, two of test.
 TEXTS = (
     "the cat sat",
-    "a red door",
-    "we go home",
-    "my old dog",
-    "rain is cold",
-    "they sing",
-    "open the box",
-    "blue sky",
-    "good night",
-    "i like tea",
-    "run to me",
-    "call her now",
+    "a dog ran",
+    "the cat hums",
+    "my hat is old",
+    "his car ran",
+    "my hat ran",
+    "a dog is wet",
+    "that boy hums",
+    "our tea hums",
+    "the cat fell",
+    "her cup sat",
+    "my hat hums",
+    "her cup fell",
 )
+PARTS = {"train": 6, "dev": 2, "val": 3, "test": 2}
 KEY_S = 0.15
 GAP_S = 1.5
 

@@ -29,7 +29,7 @@ from neurodecode.datasets._sentences.sensors import (
     recording_files,
 )
 from neurodecode.datasets._sentences.together import check_together
-from neurodecode.datasets._sentences.trials import Findings, Trial
+from neurodecode.datasets._sentences.trials import Trial
 from neurodecode.events import Event, read_events
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import sha256_file
@@ -182,25 +182,22 @@ def _events(timeline: Timeline, signal: Signal, warnings: list[str]) -> tuple[Ev
     zero, length = timeline.row.start, signal.data_CT.shape[1] / signal.sfreq_hz
     stretches = [(a / signal.sfreq_hz, b / signal.sfreq_hz) for a, b in signal.segments]
     events: list[Event] = []
-    findings = Findings()
-    broken = []
+    outside, broken = [], []
     for trial in timeline.trials:
         first, last = trial.keys[0].start - zero, trial.keys[-1].start - zero
         if first < 0 or last > length:
-            findings.problems.append(
-                f"trial '{trial.trial_id}': keys from {first:g} to {last:g} s lie outside the"
-                f" recording (0 to {length:g} s)"
-            )
+            outside.append((trial.trial_id, first, last))
         elif not any(a <= first and last <= b for a, b in stretches):
             broken.append(trial.trial_id)
         else:
             events += _trial_events(trial, zero)
-    if findings.problems:
-        findings.problems.append(
-            "is this the recording of the timeline, and does the start of its Meg row say when its"
-            " first sample was taken?"
-        )
-    findings.raise_all(f"{timeline.path} and timeline '{timeline.row.timeline}'")
+    if outside:
+        name, first, last = outside[0]
+        msg = f"{timeline.path}: keys of {len(outside)} of {len(timeline.trials)} sentences lie"
+        msg += f" outside the recording (0 to {length:g} s), first those of trial '{name}' from"
+        msg += f" {first:g} to {last:g} s. Is this the recording of timeline"
+        msg += f" '{timeline.row.timeline}', and does the start of its Meg row say when its first"
+        raise DataError(f"{msg} sample was taken?")
     if broken:
         warnings.append(
             f"{len(broken)} sentences lie on a gap of the recording and are left out:"

@@ -20,6 +20,7 @@ from neurodecode.datasets._neuromag.reading import Signal
 from neurodecode.datasets._sentences.options import SentenceReadOptions
 from neurosweep.core.errors import DataError
 
+_MEG = 1
 _UNITS: Mapping[int, Unit] = {112: "T", 201: "T/m"}
 _SANE_SD: Mapping[Unit, tuple[float, float]] = {"T": (1e-15, 1e-7), "T/m": (1e-14, 1e-6)}
 _CHUNK_S = 30.0
@@ -90,14 +91,13 @@ def read_any_layout(
         When the recording has no MEG channel, other units than tesla, samples that are no
         numbers, or sensors that the options do not accept.
     """
-    import mne
-
     raw = open_recording(path)
     sfreq = float(raw.info["sfreq"])
     if sfreq_hz is not None and abs(sfreq - sfreq_hz) > _RATE_TOLERANCE * sfreq_hz:
         msg = f"{path}: is sampled at {sfreq:g} Hz, the events table says {sfreq_hz:g} Hz; correct"
         raise DataError(f"{msg} the table or give another file")
-    picks = mne.pick_types(raw.info, meg=True, ref_meg=False, exclude=())
+    kinds = np.array([int(channel["kind"]) for channel in raw.info["chs"]])
+    picks = np.flatnonzero(kinds == _MEG)
     if not len(picks):
         msg = f"{path}: has no MEG channel ({len(raw.ch_names)} channels, first"
         raise DataError(f"{msg} {', '.join(raw.ch_names[:4])}); give an MEG recording")

@@ -209,5 +209,5 @@ def _overlaps(trials: Sequence[Trial]) -> list[str]:
         f"trials '{a.trial_id}' and '{b.trial_id}' of timeline '{a.row.timeline}' overlap: keys"
         f" from {a.keys[0].start:g} to {a.keys[-1].start:g} s and from {b.keys[0].start:g} s"
         for a, b in pairwise(trials)
-        if b.keys[0].start <= a.keys[-1].start
+        if a.trial_id != b.trial_id and b.keys[0].start <= a.keys[-1].start
     ]
