@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mne
 import numpy as np
 import pytest
 from _dataset_maker import brown_noise, make_recording
@@ -11,6 +12,7 @@ from neurodecode.preprocessing.cache import prepare_recordings
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.preprocessing.cutting import cut_windows
 from neurodecode.preprocessing.pipeline import preprocess
+from neurodecode.preprocessing.spectral import filter_and_resample
 from neurosweep.core.errors import DataError
 
 SFREQ = 200.0
@@ -208,3 +210,50 @@ def test_channels_do_not_depend_on_how_many_are_processed_at_once():
     whole = preprocess(make_recording(data), PreprocessingConfig(reference="none"))
     alone = preprocess(make_recording(data[64:66]), PreprocessingConfig(reference="none"))
     assert np.allclose(whole.data_CT[64:66], alone.data_CT, atol=1e-5)
+
+
+STEPS = [
+    (200.0, 8000, 2.0, 40.0, (50.0,)),
+    (250.0, 9001, 0.5, 45.0, (50.0, 100.0)),
+    (128.0, 4000, None, 10.0, ()),
+    (200.0, 2000, 0.5, None, (50.0,)),
+]
+
+
+@pytest.mark.parametrize(("sfreq", "num", "low", "high", "lines"), STEPS)
+def test_filters_at_once_are_those_one_after_the_other(sfreq, num, low, high, lines):
+    block = brown_noise(3, num, sfreq)[None] + 300.0
+    wanted = block
+    if lines:
+        wanted = mne.filter.notch_filter(wanted, sfreq, list(lines), verbose="error")
+    wanted = mne.filter.filter_data(wanted, sfreq, low, high, verbose="error")
+    done = filter_and_resample(block, sfreq, sfreq, (low, high), lines)
+    assert np.abs(done - wanted).max() < 1e-9 * np.abs(block).max()
+
+
+@pytest.mark.parametrize(
+    ("sfreq", "new", "num"),
+    [(200.0, 100.0, 8001), (500.0, 100.0, 30001), (1000.0, 50.0, 25000), (128.0, 64.0, 3000)],
+)
+def test_resampling_at_once_takes_the_samples_of_the_filtered_signal(sfreq, new, num):
+    block = brown_noise(2, num, sfreq)[None] - 50.0
+    band = (0.5, new / 4)
+    every = filter_and_resample(block, sfreq, sfreq, band, (50.0,))[..., :: round(sfreq / new)]
+    done = filter_and_resample(block, sfreq, new, band, (50.0,))
+    assert done.shape[-1] == round(num * new / sfreq)
+    error = np.abs(done - every[..., : done.shape[-1]]).max()
+    assert error < 5e-3 * every.std()
+
+
+@pytest.mark.parametrize("sfreq", [250.0, 600.615, 1017.25])
+def test_resampling_at_odd_rates_keeps_time(sfreq):
+    times = np.arange(round(40 * sfreq)) / sfreq
+    block = np.sin(2 * np.pi * 7.0 * times)[None]
+    done = filter_and_resample(block, sfreq, 100.0, (None, 40.0), ())
+    wanted = np.sin(2 * np.pi * 7.0 * np.arange(done.shape[-1]) / 100.0)
+    assert np.abs(done[0] - wanted)[100:-100].max() < 0.01
+
+
+def test_nothing_to_do_changes_nothing():
+    block = brown_noise(2, 3000, 200.0)
+    assert filter_and_resample(block, 200.0, 200.0, (None, None), ()) is block
