@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from neurodecode.llm.backend import Backend, load_backend
+from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.confusion import Confusions
+from neurodecode.llm.feature_store import FeatureItem, write_errors, write_part
+from neurodecode.llm.features import SentenceWords, WordTargets, scaled
+from neurodecode.llm.residuals import Residuals
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz CTMEGOutp:\n"
 SPECIALS = ("<pad>", "<eos>", "<unk>")
@@ -58,3 +67,59 @@ def write_tiny_lm(
     char_tokenizer().save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     return folder
+
+
+def tiny_backend(folder: Path) -> Backend:
+    """Write a tiny model unless the folder holds one, and load it as any other."""
+    if not (folder / "config.json").is_file():
+        write_tiny_lm(folder)
+    return load_backend(LlmConfig(backend="folder", folder=str(folder)))
+
+
+def misread(text: str, rng: np.random.Generator, rate: float = 0.2) -> str:
+    """Return a text whose letters are replaced at a rate; words keep their number."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    draw = rng.random(len(text)) < rate
+    return "".join(
+        letters[rng.integers(26)] if wrong and symbol != " " else symbol
+        for symbol, wrong in zip(text, draw, strict=True)
+    )
+
+
+def feature_item(
+    name: str, text: str, targets: WordTargets, rng: np.random.Generator, *, noise: float = 0.5
+) -> FeatureItem:
+    """Return a sentence as an encoder might have read it: wrong letters, noisy vectors."""
+    words_WH = np.stack([targets(word) for word in text.split()])
+    spread = noise * targets.scale / targets.hidden**0.5
+    words_WH = scaled(words_WH + spread * rng.standard_normal(words_WH.shape), targets.scale)
+    return FeatureItem(name, "s01", "r1", misread(text, rng), words_WH, text, text)
+
+
+def write_feature_store(
+    root: Path, backend: Backend, texts: Mapping[str, Sequence[str]], seed: int = 0
+) -> dict[str, str]:
+    """Write a store of features of made-up readings; return val's references."""
+    rng = np.random.default_rng(seed)
+    targets = WordTargets(backend.word_target, backend.scale, backend.hidden)
+    root.mkdir(parents=True, exist_ok=True)
+    references: dict[str, str] = {}
+    for part, sentences in texts.items():
+        names = [f"s01/r1/{part}{i:04d}" for i in range(len(sentences))]
+        items = [
+            feature_item(name, text, targets, rng)
+            for name, text in zip(names, sentences, strict=True)
+        ]
+        labelled = part in ("train", "dev")
+        write_part(root / part, items, labelled=labelled)
+        if part == "dev":
+            pairs = [(item.typed or "", item.greedy) for item in items]
+            read = [SentenceWords(i.item, i.greedy, i.words_WH, i.typed) for i in items]
+            write_errors(root, Confusions.fit(pairs), Residuals.measure(read, targets))
+        if not labelled:
+            references |= dict(zip(names, sentences, strict=True))
+    meta = {"v": 1, "data_fp": "0" * 16, "kind": "features", "backend": backend.name}
+    meta |= {"hidden": backend.hidden, "scale": backend.scale, "encoder_sha": "0" * 16}
+    meta |= {"cross_fit": 0, "residual_scale": 1.0, "subjects": ["s01"]}
+    (root / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    return references

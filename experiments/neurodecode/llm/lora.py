@@ -34,10 +34,10 @@ def attach(backend: Backend, config: LlmConfig, seed: int) -> PeftModel:
     ConfigError
         When the model has none of the layers that ``llm.lora_targets`` asks for.
     """
-    scale = config.lora_alpha * config.lora_rank
+    alpha: Any = config.lora_alpha * config.lora_rank
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=int(scale) if scale == int(scale) else scale,
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
         lora_dropout=config.lora_dropout,
         target_modules=_targets(backend, config.lora_targets),
         task_type="CAUSAL_LM",
