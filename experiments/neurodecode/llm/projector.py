@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neurodecode.contracts import FloatArray
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import atomic_write_json, read_json
+
+_WEIGHTS = "projector.safetensors"
+_SIZES = "projector.json"
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,11 @@ class Projector(nn.Module):
     noise
         Noise added to frames in training, in standard deviations of each feature.
 
+    Attributes
+    ----------
+    sizes
+        The first three, by name.
+
     Notes
     -----
     Brain2Qwerty v2: 2 x (linear, layer normalisation, GELU), the mean, an adapter to the language
@@ -92,6 +104,7 @@ class Projector(nn.Module):
         noise: float = 0.0,
     ) -> None:
         super().__init__()
+        self.sizes = {"num_features": num_features, "width": width, "num_outputs": num_outputs}
         self.noise = noise
         self.register_buffer("mean_D", torch.zeros(num_features))
         self.register_buffer("sd_D", torch.ones(num_features))
@@ -134,3 +147,37 @@ class Projector(nn.Module):
         count_W = torch.bincount(words.word_N, minlength=words.num_words).clamp(min=1)
         words_WH: Tensor = self.adapter(self.drop(sum_WD / count_W.unsqueeze(1)))
         return words_WH
+
+
+def save_projector(folder: Path, projector: Projector) -> None:
+    """Write weights and sizes of a projector into a folder that exists."""
+    from safetensors.torch import save_file
+
+    state = {name: one.detach().cpu().contiguous() for name, one in projector.state_dict().items()}
+    save_file(state, folder / _WEIGHTS)
+    atomic_write_json(folder / _SIZES, {"v": _FORMAT, **projector.sizes})
+
+
+def load_projector(folder: Path) -> Projector:
+    """Return a projector in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, damaged, or does not fit the other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        sizes = dict(read_json(folder / _SIZES))
+        if sizes.pop("v", None) != _FORMAT:
+            raise ValueError(f"{_SIZES} is not of format {_FORMAT}")
+        projector = Projector(**sizes)
+        projector.load_state_dict(load_file(folder / _WEIGHTS), strict=True)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
+        msg = f"{folder}: holds no projector that can be loaded ({error}); it needs {_WEIGHTS} and"
+        raise DataError(f"{msg} {_SIZES} of one preparation") from error
+    return projector.eval()
