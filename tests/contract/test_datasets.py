@@ -6,20 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from _dataset_maker import write_eeglab, write_feis, write_typing
+from _sentence_maker import make_opm, seconds_of, typed, write_study
 
 from neurodecode.checks import check_recording
+from neurodecode.decoding.alphabet import SYMBOLS
 from neurodecode.preprocessing.config import PreprocessingConfig
+from neurodecode.sentence_summary import check_sentences
 from neurodecode.store_summary import check_windows
-from neurodecode.stores import DATASETS, load_dataset, prepare_store
+from neurodecode.stores import DATASETS, has_sentences, load_dataset, prepare_store
 from neurosweep.core.config import StrictModel, validate
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.layout import Home
 from neurosweep.core.plugins import find_plugins
 from neurosweep.evaluation.references import read_references
+from neurosweep.evaluation.splits import part_of_text
 
 NAMES = sorted(find_plugins(DATASETS))
+OF_SENTENCES = [name for name in NAMES if has_sentences(load_dataset(name))]
+OF_WINDOWS = [name for name in NAMES if name not in OF_SENTENCES]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,12 +38,31 @@ def _neuromag(folder):
     return {"events": str(table(folder / "events.tsv", {"one": path.name}, keys))}
 
 
+def _sentences(folder):
+    raw = make_opm(seconds_of(typed()), 12)
+    return {"events": str(write_study(folder, raws={"r1": raw}))}
+
+
+def _simulated(folder):
+    module = load_dataset("simulated_typing")
+    options = {"folder": str(folder / "made"), "recordings": 1, "layout": "opm64"}
+    options |= {"sfreq_hz": 120.0, "train_sentences": 24, "val_sentences": 4, "test_sentences": 2}
+    options |= {"max_words": 3, "max_chars": 16}
+    lines = []
+    files = module.make(module.Config(**options), lines.append)
+    assert lines
+    assert {Path(file) for file in files} == set(module.sources(module.Config(**options)))
+    return options
+
+
 MAKERS = {
     "eeglab_buttons": lambda folder: {"path": str(write_eeglab(folder))},
     "feis_null": lambda folder: {"path": str(write_feis(folder))},
     "finger_typing": lambda folder: {"path": str(write_typing(folder))},
+    "meg_sentences": _sentences,
     "neuromag_fif": _neuromag,
     "noisetag_speller": lambda _: {},
+    "simulated_typing": _simulated,
 }
 
 
@@ -76,6 +102,7 @@ def test_recordings_pass_every_check_and_are_read_alike_again(made):
         assert recording.source_sha256 == again.source_sha256
 
 
+@pytest.mark.parametrize("made", OF_WINDOWS, indirect=True)
 def test_windows_are_well_formed_and_ordered_in_time(made):
     _, module, _, config, recordings = made
     windows = module.windows(config, recordings)
@@ -95,6 +122,43 @@ def test_windows_are_well_formed_and_ordered_in_time(made):
     assert len(windows.split) > 10
 
 
+@pytest.mark.parametrize("made", OF_SENTENCES, indirect=True)
+def test_sentences_are_well_formed_and_ordered_in_time(made):
+    _, module, _, config, recordings = made
+    sentences = module.sentences(config, recordings)
+    check_sentences(sentences)
+    lengths = {recording.name: recording.duration_s for recording in recordings}
+    last: dict[str, float] = {}
+    for item in sentences.items:
+        place = f"{item.subject}/{item.recording}"
+        assert item.start_s >= last.get(place, 0.0), "two sentences share samples"
+        assert item.stop_s <= lengths[place]
+        assert item.part == part_of_text(item.reference)
+        assert len(item.onsets_s) == len(item.typed)
+        last[place] = item.stop_s
+    assert sentences.symbols == SYMBOLS
+    assert module.DEFAULT_FOLDS == 1
+    for recording in recordings:
+        assert set(recording.meta["layout"]) == set(recording.channels)
+        assert set(recording.units) <= {"T", "T/m"}
+
+
+@pytest.mark.parametrize("made", OF_SENTENCES, indirect=True)
+def test_store_of_sentences_is_prepared_and_found_again(made, tmp_path):
+    name, _, options, config, recordings = made
+    settings = PreprocessingConfig(lowpass_hz=20.0, resample_hz=50.0)
+    how = {"folds": None, "permute_labels": 0, "home": Home(tmp_path)}
+    result = prepare_store(name, options, settings, **how)
+    assert prepare_store(name, config, settings, **how) == result
+    references = read_references(tmp_path / result["secret"] / "val_refs.jsonl")
+    assert len(references) == result["parts"]["val"]["items"] > 0
+    x_TC = np.load(tmp_path / result["stores"][0] / "train" / "x.npy")
+    assert (x_TC.dtype, x_TC.shape[1]) == (np.float16, len(recordings[0].channels))
+    assert np.isfinite(x_TC).all()
+    assert 0.0 < result["chance"]["val_cer"] <= 1.0
+
+
+@pytest.mark.parametrize("made", OF_WINDOWS, indirect=True)
 def test_store_is_prepared_and_found_again(made, tmp_path):
     name, module, options, config, _ = made
     settings = PreprocessingConfig(highpass_hz=0.0, lowpass_hz=20.0, resample_hz=0.0)
@@ -111,8 +175,9 @@ def test_store_is_prepared_and_found_again(made, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_files_are_one_clear_error(name, tmp_path):
     module = load_dataset(name)
-    where = {"path", "events", "log"} & set(module.Config.model_fields)
-    assert where, "a dataset says where its files are with path, events or log"
+    places = ("path", "events", "log", "folder")
+    where = [place for place in places if place in module.Config.model_fields][:1]
+    assert where, f"a dataset says where its files are with one of {', '.join(places)}"
     options = {option: str(tmp_path / "nowhere") for option in where}
     config = validate(module.Config, options, name)
     for function in (module.sources, module.read):
@@ -141,7 +206,6 @@ def test_importing_datasets_loads_nothing_heavy():
 
 def test_speller_can_be_decoded_by_linear_discriminants(tmp_path):
     """Nothing but alignment, targets and codes decide whether this works."""
-    import numpy as np
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     settings = PreprocessingConfig(highpass_hz=2.0, resample_hz=0.0)
