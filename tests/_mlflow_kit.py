@@ -46,7 +46,8 @@ def files_under(folder: Path) -> dict[str, bytes]:
     """Return name and content of the files of a folder."""
     if not folder.is_dir():
         return {}
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _pairs(connection: sqlite3.Connection, table: str) -> dict[str, dict[str, str]]:

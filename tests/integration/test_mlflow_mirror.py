@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from _mlflow_kit import dump
+from _sentence_study import build_sentence_study
 from _study_builder import StepClock, StudyBuilder, build_study
 
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records import mlflow_ui
+from neurosweep.records.fold import load_state
 from neurosweep.records.mirror import Mirror
 from neurosweep.records.mlflow_worker import ProcessMirror
 from neurosweep.report.build import build
@@ -276,3 +279,33 @@ def test_the_process_ends_with_its_input_and_brings_the_rest(make: MakeBuilder) 
     child.stdout.close()
     mirror._child = None
     assert "r02t005" in dump(builder.home)
+
+
+def test_a_study_of_sentences_shows_its_variants_and_adapters(
+    tmp_path: Path, database: Path
+) -> None:
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(database, tmp_path / "mlflow" / "mlflow.db")
+    study, builder = build_sentence_study(tmp_path, per_round=3, floor=1, fail_share=0.0)
+    for trial in ("r01t000", "r01t001"):
+        folder = study.trial(trial).attempt(1).ckpt / "adapter"
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+        (folder / "README.md").write_text("made by peft")
+    assert Mirror(study, builder.home).sync().caught_up
+    runs = dump(builder.home)
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"} == {
+        name for name in runs["r01t000"]["files"] if "/" in name
+    }
+    assert not [name for name in runs["r01t002"]["files"] if "/" in name]
+    names = {point[0] for point in runs["r01t002"]["metrics"]}
+    assert {"val_wer", "val_wer_greedy", "val_cer_greedy", "val_wer_no_meg"} <= names
+    row = json.loads(runs["r01t002"]["files"]["predictions.jsonl"].splitlines()[0])
+    assert set(row["variants"]) == {"greedy", "no_meg"}
+    tags = mlflow_ui.experiment_tags(load_state(study))
+    columns = json.loads(tags["mlflow.sharedViewState.neurosweep"])["selectedColumns"]
+    assert columns[:5] == [
+        f"metrics.`{name}`"
+        for name in ("val_wer", "val_cer", "val_wer_greedy", "val_wer_no_meg", "seconds")
+    ]

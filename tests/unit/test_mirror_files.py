@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurosweep.records import mlflow_files
 from neurosweep.records.mlflow_files import (
+    adapter_files,
     curve_points,
     kept,
     log_tail,
@@ -101,3 +104,51 @@ def test_predictions_stand_beside_references_and_a_missing_one_is_empty(tmp_path
         {"item": "a", "reference": "Y", "hypothesis": "X"},
         {"item": "b", "reference": "Z", "hypothesis": ""},
     ]
+
+
+def _adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "ckpt" / "adapter"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_bytes(b"{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+WHOLE = {"adapter/adapter_config.json": b"{}", "adapter/adapter_model.safetensors": b"weights"}
+
+
+def test_of_an_adapter_only_plain_weights_and_json_are_taken(tmp_path: Path) -> None:
+    folder = _adapter(tmp_path)
+    secret = tmp_path / "secret.json"
+    secret.write_text("secret")
+    (folder / "README.md").write_text("<script>")
+    (folder / "weights.bin").write_bytes(b"pickle")
+    (folder / "link.json").symlink_to(secret)
+    (folder / "folder.json").mkdir()
+    (folder / "a b\n.json").write_bytes(b"{}")
+    (folder / ".hidden.json").write_bytes(b"{}")
+    assert adapter_files(tmp_path / "ckpt") == WHOLE
+
+
+@pytest.mark.parametrize("linked", ["ckpt", "adapter"])
+def test_a_linked_folder_is_no_adapter(tmp_path: Path, linked: str) -> None:
+    folder = _adapter(tmp_path)
+    other = tmp_path / "other"
+    if linked == "ckpt":
+        other.symlink_to(folder.parent)
+    else:
+        other.mkdir()
+        (other / "adapter").symlink_to(folder)
+    assert adapter_files(other) == {}
+    assert adapter_files(tmp_path / "absent") == {}
+    assert adapter_files(folder / "adapter_config.json") == {}
+
+
+def test_an_adapter_that_is_too_large_is_left_out_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _adapter(tmp_path)
+    monkeypatch.setattr(mlflow_files, "_MAX_ADAPTER_BYTES", 9)
+    assert adapter_files(tmp_path / "ckpt") == WHOLE
+    monkeypatch.setattr(mlflow_files, "_MAX_ADAPTER_BYTES", 8)
+    assert adapter_files(tmp_path / "ckpt") == {}

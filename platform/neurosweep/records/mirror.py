@@ -253,6 +253,8 @@ class Mirror:
             if known is None or not known.final:
                 self._bring_trial(store, trial_id, key)
         if round_state.closed:
+            if not self._shown[key].final:
+                store.tag_experiment(experiment_tags(self._state))
             self._bring_run(store, round_view(self._state, round_state))
             self._bring_files(store, key, round_figure_files(self._study, round_state.number))
 

@@ -285,7 +285,9 @@ def local_folder(place: str) -> Path | None:
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 @contextmanager

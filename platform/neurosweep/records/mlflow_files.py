@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from neurosweep.records.trial import Purpose
 
 _DENSE = 64
 _MAX_NAMES = 40
+_MAX_TEXT = 10_000
 _MAX_CURVE_BYTES = 32 * 1024 * 1024
 _MAX_FILE_BYTES = 32 * 1024 * 1024
+_MAX_ADAPTER_BYTES = 64 * 1024 * 1024
+_ADAPTER_NAME = re.compile(r"\w[\w.-]{0,99}\.(json|safetensors)", re.ASCII)
 _TAIL_BYTES = 32 * 1024
 _NOT_CURVES = frozenset({"step", "epoch", "t"})
 
@@ -105,8 +109,9 @@ def trial_artifacts(
     """Return name and content of a finished trial's artifacts.
 
     They are the configuration, the scores, the predictions beside their references, the tail of
-    the log, and the difference to the commit. What does not exist is left out. Of a confirmation
-    there are neither predictions nor scores: the test part gives aggregates only.
+    the log, the difference to the commit, and the adapter that the job left, under ``adapter/``.
+    What does not exist is left out. Of a confirmation there are neither predictions nor scores:
+    the test part gives aggregates only.
     """
     folder = study.trial(trial.plan.trial)
     attempt = folder.attempt(trial.attempts[-1].number)
@@ -121,11 +126,41 @@ def trial_artifacts(
     diff_sha = str(state.created.get("diff_sha") or "")
     if diff_sha:
         _take(found, "uncommitted.diff", study.root / "uncommitted.diff")
+    if trial.phase is Phase.SCORED:
+        found |= adapter_files(attempt.ckpt)
     if trial.phase is Phase.SCORED and not sealed:
         data_fp = str(state.created.get("data_fp", ""))
         table = predictions_table(attempt.predictions, home.secret(data_fp) / "val_refs.jsonl")
         if table:
             found["predictions.jsonl"] = table
+    return found
+
+
+def adapter_files(ckpt: Path) -> dict[str, bytes]:
+    """Return name and content of the files of an adapter that a job left; all of them or none.
+
+    Taken are regular files of JSON and safetensors, 64 MB together at most; links are not
+    followed, and what else lies there is left out.
+
+    Parameters
+    ----------
+    ckpt
+        Folder of the attempt's checkpoints.
+    """
+    folder = ckpt / "adapter"
+    if any(path.is_symlink() or not path.is_dir() for path in (ckpt, folder)):
+        return {}
+    found: dict[str, bytes] = {}
+    left = _MAX_ADAPTER_BYTES
+    for path in sorted(folder.iterdir())[:_MAX_NAMES]:
+        if not _ADAPTER_NAME.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        try:
+            content = read_bytes_capped(path, left)
+        except DataError:
+            return {}
+        found[f"adapter/{path.name}"] = content
+        left -= len(content)
     return found
 
 
@@ -197,8 +232,16 @@ def predictions_table(predictions: Path, references: Path) -> bytes:
 
 
 def _row(reference: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    row = {
         "item": reference.get("item"),
         "reference": reference.get("reference"),
-        "hypothesis": str(prediction.get("hypothesis", ""))[:10_000],
+        "hypothesis": _text(prediction.get("hypothesis", "")),
     }
+    variants = prediction.get("variants")
+    if isinstance(variants, dict) and variants:
+        row["variants"] = {str(name): _text(text) for name, text in list(variants.items())[:8]}
+    return row
+
+
+def _text(value: Any) -> str:
+    return str(value)[:_MAX_TEXT]

@@ -118,11 +118,19 @@ def experiment_tags(state: StudyState) -> dict[str, str]:
     }
 
 
+def _shown_metrics(state: StudyState) -> list[str]:
+    """Return the rates that trials have, those of their variants last."""
+    known = {name for trial in state.trials.values() for name in trial.metrics}
+    # An item that is one symbol is right or wrong: its word and character error rates are equal.
+    rates = ["val_cer", "val_acc"] if "val_acc" in known or not known else ["val_wer", "val_cer"]
+    return [*rates, *sorted(name for name in known if name.startswith("val_wer_"))]
+
+
 def _view_state(state: StudyState) -> dict[str, Any]:
     searched = dict.fromkeys(
         path for trial in state.of(Purpose.SEARCH) for path in trial.plan.overrides
     )
-    metrics = dict.fromkeys([state.metric, "val_cer", "val_acc", "seconds"])
+    metrics = dict.fromkeys([state.metric, *_shown_metrics(state), "seconds"])
     return {
         "searchFilter": "tags.`ns.type` = 'trial'",
         "orderByKey": f"metrics.`{state.metric}`",
