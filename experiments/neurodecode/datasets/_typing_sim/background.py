@@ -30,6 +30,13 @@ _CORTEX_KNEE_HZ, _CORTEX_EXPONENT = 8.0, 2.0
 _CORTEX_NAM_PER_ROOT_HZ = 1.4
 _HEART_PLACE_M = (0.05, 0.02, -0.42)
 _HEART_MOMENT = (1e-7, 2e-7, -3e-7)
+_HEART_WAVES = (
+    (-0.17, 0.025, 0.12),
+    (-0.03, 0.010, -0.12),
+    (0.0, 0.011, 1.0),
+    (0.03, 0.010, -0.22),
+    (0.26, 0.050, 0.25),
+)
 _EYES_M = np.array([[-0.032, 0.078, 0.005], [0.032, 0.078, 0.005]])
 _BLINK_NAM, _BLINK_HZ, _BLINK_SD_S = 60.0, 0.25, 0.07
 _MAINS_T, _MAINS_T_PER_M = 400e-15, 3e-12
@@ -93,7 +100,9 @@ def cortex_noise(info: Any, num_samples: int, rng: np.random.Generator) -> NDArr
     radius = rng.uniform(*_CORTEX_RADII_M, _CORTEX_SOURCES)
     place = HEAD_CENTRE_M + radius[:, None] * outward
     moment = tangential(place, rng.standard_normal((_CORTEX_SOURCES, 3)))
-    fields_CK = np.einsum("ckx,kx->ck", lead_field(info, place), moment) * _CORTEX_NAM_PER_ROOT_HZ * 1e-9
+    fields_CK = (
+        np.einsum("ckx,kx->ck", lead_field(info, place), moment) * _CORTEX_NAM_PER_ROOT_HZ * 1e-9
+    )
     power = knee(_CORTEX_KNEE_HZ, _CORTEX_EXPONENT)
     course_KT = coloured_noise(rng, _CORTEX_SOURCES, num_samples, float(info["sfreq"]), power)
     noise_CT: NDArray[np.float32] = fields_CK.astype(np.float32) @ course_KT
@@ -135,9 +144,7 @@ def _heart_course(
     beat_s = np.cumsum(rng.normal(1.0, 0.04, num) / rate_hz)
     train = _train(beat_s, np.ones(num), num_samples, sfreq)
     at = np.arange(-round(0.3 * sfreq), round(0.5 * sfreq) + 1) / sfreq
-    waves = ((-0.17, 0.025, 0.12), (-0.03, 0.01, -0.12), (0.0, 0.011, 1.0))
-    waves += ((0.03, 0.01, -0.22), (0.26, 0.05, 0.25))
-    shape = sum(size * np.exp(-0.5 * ((at - t) / sd) ** 2) for t, sd, size in waves)
+    shape = sum(size * np.exp(-0.5 * ((at - t) / sd) ** 2) for t, sd, size in _HEART_WAVES)
     full = signal.oaconvolve(train, np.asarray(shape))
     return np.asarray(full[round(0.3 * sfreq) :][:num_samples])
 
@@ -156,4 +163,5 @@ def _train(
 ) -> NDArray[np.float64]:
     at = np.round(moment_s * sfreq).astype(np.int64)
     inside = (at >= 0) & (at < num_samples)
-    return np.bincount(at[inside], weights=weight[inside], minlength=num_samples)
+    counted = np.bincount(at[inside], weights=weight[inside], minlength=num_samples)
+    return counted.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Bundled measurements: covariance of an empty room, place of a head, model of key timing.
+"""Bundled measurements: covariance of an empty room, place of a head, model of typing.
 
 ``python -m neurodecode.datasets._typing_sim.bundle FOLDER OUT`` makes the file of covariance and
 head place from two BSD-licensed files of MNE-Python, ``mne_test_erm-cov.fif`` and
@@ -23,7 +23,7 @@ from neurodecode.datasets._neuromag.helmet import NUM_SENSORS, canonical_name, r
 from neurosweep.core.errors import DataError
 
 NOISE_FILE = "neuromag306.npz"
-TIMING_FILE = "timing.json"
+TYPING_FILE = "typing.json"
 ERM_BAND_HZ = (0.1, 172.0)
 _SOURCES = ("mne_test_erm-cov.fif", "test-ave.fif.gz")
 
@@ -64,9 +64,9 @@ def read_room() -> Room:
 
 
 @cache
-def read_timing() -> dict[str, Any]:
-    """Return the fitted figures of key timing, as `fit_timing.figures` gives them."""
-    path = bundled_folder() / TIMING_FILE
+def read_typing() -> dict[str, Any]:
+    """Return the fitted figures of typing: ``timing`` and ``slips``, see `fit_timing`."""
+    path = bundled_folder() / TYPING_FILE
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 

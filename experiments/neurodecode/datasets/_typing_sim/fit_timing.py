@@ -1,7 +1,8 @@
-"""Fit the model of key timing: ``python -m neurodecode.datasets._typing_sim.fit_timing FOLDER OUT``.
+"""Fit the model of typing: ``python -m neurodecode.datasets._typing_sim.fit_timing FOLDER OUT``.
 
-FOLDER holds ``keystrokes.csv.gz`` of the 136M Keystrokes corpus (Dhakal, Feit, Kristensson,
-Oulasvirta, CHI 2018): columns ``user, section, t_ms, key``. OUT gets the fitted figures only.
+FOLDER holds two tables of the 136M Keystrokes corpus (Dhakal, Feit, Kristensson, Oulasvirta, CHI
+2018): ``keystrokes.csv.gz`` with the columns ``user, section, t_ms, key`` and
+``sentences.csv.gz`` with ``sentence, user_input``. OUT gets the fitted figures only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurodecode.datasets._typing_sim.fit_slips import read_pairs, slip_figures
 from neurodecode.datasets._typing_sim.keyboard import LETTERS
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import atomic_write_json
@@ -97,9 +99,7 @@ def fit(intervals: Intervals) -> tuple[float, NDArray[np.float64], NDArray[np.fl
     return grand, users, bigrams
 
 
-def _shrunk(
-    values: NDArray[np.float64], group: NDArray[np.int64], num: int
-) -> NDArray[np.float64]:
+def _shrunk(values: NDArray[np.float64], group: NDArray[np.int64], num: int) -> NDArray[np.float64]:
     total = np.bincount(group, weights=values, minlength=num)
     return np.asarray(total / (np.bincount(group, minlength=num) + _PRIOR_COUNT))
 
@@ -140,11 +140,12 @@ def figures(intervals: Intervals) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the figures and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder with keystrokes.csv.gz")
+    parser.add_argument("folder", type=Path, help="folder with both tables")
     parser.add_argument("out", type=Path, help="JSON file to write")
     options = parser.parse_args(arguments)
-    intervals = read_intervals(options.folder / "keystrokes.csv.gz")
-    atomic_write_json(options.out, figures(intervals))
+    timing = figures(read_intervals(options.folder / "keystrokes.csv.gz"))
+    slips = slip_figures(read_pairs(options.folder / "sentences.csv.gz"))
+    atomic_write_json(options.out, {"slips": slips, "timing": timing})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from neurodecode.datasets._typing_sim.bundle import read_timing
+from neurodecode.datasets._typing_sim.bundle import read_typing
 from neurodecode.datasets._typing_sim.layouts import resting_place
 from neurodecode.datasets._typing_sim.options import Config
 
@@ -85,7 +85,7 @@ def log_paces(config: Config) -> list[float]:
 
     One subject is a median typist, so that the length of a small study does not hang on luck.
     """
-    typists = NormalDist(0.0, read_timing()["user_sd"])
+    typists = NormalDist(0.0, read_typing()["timing"]["user_sd"])
     num = config.subjects
     order = np.random.default_rng([config.seed, _PACE_SEED]).permutation(num)
     return [typists.inv_cdf((int(rank) + 0.5) / num) for rank in order]
@@ -112,9 +112,7 @@ def draw_person(config: Config, number: int, rng: np.random.Generator) -> Person
 def draw_session(person: Person, num_sensors: int, rng: np.random.Generator) -> Session:
     """Draw a recording of a subject."""
     return Session(
-        device_to_head=_moved(
-            person.device_to_head, rng, _RECORDING_SHIFT_M, _RECORDING_TURN_DEG
-        ),
+        device_to_head=_moved(person.device_to_head, rng, _RECORDING_SHIFT_M, _RECORDING_TURN_DEG),
         gain=float(np.exp(rng.normal(0.0, _GAIN_DRIFT))),
         turn_deg=float(rng.normal(0.0, _TURN_DRIFT_DEG)),
         sensor_gain=1.0 + rng.normal(0.0, _SENSOR_GAIN, num_sensors),

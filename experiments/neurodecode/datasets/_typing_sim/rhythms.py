@@ -89,7 +89,8 @@ def rhythm_level(
     """
     at = np.round(press_s * sfreq_hz).astype(np.int64)
     inside = (at >= 0) & (at < num_samples)
-    train = np.bincount(at[inside], weights=weight[inside], minlength=num_samples)
+    counted = np.bincount(at[inside], weights=weight[inside], minlength=num_samples)
+    train = counted.astype(np.float64)
     first, last = (round(edge * sfreq_hz) for edge in _FALL_S)
     fall = _convolve(train, np.hanning(last - first + 3)[1:-1], first, num_samples)
     busy = 1.0 - np.exp(-fall)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from neurodecode.datasets import _neuromag
-from neurodecode.datasets._typing_sim.bundle import bundled_folder
+from neurodecode.datasets._typing_sim.bundle import NOISE_FILE, TYPING_FILE, bundled_folder
 from neurodecode.datasets._typing_sim.fif import write_fif
 from neurodecode.datasets._typing_sim.options import Config
 from neurodecode.datasets._typing_sim.person import Person, draw_person
@@ -46,11 +47,11 @@ def _code_sha() -> str:
     text = own.parents[1] / "text"
     files = [
         *own.glob("*.py"),
-        *bundled_folder().iterdir(),
+        *(bundled_folder() / name for name in (NOISE_FILE, TYPING_FILE)),
         Path(_neuromag.__file__).with_name("helmet.csv"),
         text / "files" / "cc0.txt.gz",
     ]
-    return fingerprint({file.name: sha256_file(file) for file in sorted(files) if file.is_file()})
+    return fingerprint({file.name: sha256_file(file) for file in sorted(files)})
 
 
 def make_study(config: Config, say: Callable[[str], None]) -> list[str]:
@@ -81,17 +82,25 @@ def make_study(config: Config, say: Callable[[str], None]) -> list[str]:
         raise DataError(f"{msg} in data.folder")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
+        with _writing(folder):
+            partial.mkdir(parents=True)
         _write_study(config, partial, say)
-        os.replace(partial, folder)
-    except OSError as error:
-        if is_made(config):
-            return study_files(folder)
-        msg = f"{folder}: the recordings cannot be written ({error.strerror or error}); free the"
-        raise DataError(f"{msg} disk, or name another folder in data.folder") from error
+        with _writing(folder):
+            if not is_made(config):
+                partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return study_files(folder)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"{folder}: the recordings cannot be written ({error.strerror or error}); free the"
+        raise DataError(f"{msg} disk, or name another folder in data.folder") from error
 
 
 def is_made(config: Config) -> bool:
@@ -115,9 +124,7 @@ def _write_study(config: Config, folder: Path, say: Callable[[str], None]) -> No
     scripts = [_scripts(config, person, sentences) for person in people]
     total_s = sum(script.duration_s for own in scripts for script in own)
     num_total = config.subjects * config.recordings
-    say(
-        f"{num_total} recordings, {total_s / 60:.1f} minutes, {len(sentences)} sentences a subject"
-    )
+    say(f"{num_total} recordings, {total_s / 60:.1f} minutes, {len(sentences)} sentences a subject")
     events: list[Event] = []
     for person, own in zip(people, scripts, strict=True):
         for number, script in enumerate(own):
@@ -125,16 +132,18 @@ def _write_study(config: Config, folder: Path, say: Callable[[str], None]) -> No
             chances = Chances(config.seed, person.number, number)
             info, data_CT = simulate(config, person, script, chances)
             file = f"{subject_name(person)}_{timeline}_meg.fif"
-            write_fif(folder / file, info, data_CT)
+            with _writing(folder):
+                write_fif(folder / file, info, data_CT)
             events += _events(config, person, timeline, file, script)
             say(f"{file}: {script.duration_s / 60:.1f} minutes, {len(script.sentences)} sentences")
-    write_events(folder / TABLE, events)
     record = {
         "fingerprint": simulation_fingerprint(config),
         "options": config.model_dump(mode="json", exclude={"folder"}),
         "recorded_s": round(total_s, 3),
     }
-    atomic_write_json(folder / RECORD, record)
+    with _writing(folder):
+        write_events(folder / TABLE, events)
+        atomic_write_json(folder / RECORD, record)
 
 
 def _person(config: Config, number: int) -> Person:
