@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neurodecode.decoding.alphabet import SYMBOLS
 from neurodecode.llm.alignment import (
     align,
-    error_counts,
+    edit_distance,
     nearest_word,
     source_ranges,
     word_ranges,
@@ -56,7 +56,7 @@ NOISY = Confusions.fit(readings(0.5))
 
 
 def cer(pairs: list[tuple[str, str]]) -> float:
-    return sum(error_counts(pairs)) / sum(len(typed) for typed, _ in pairs)
+    return sum(edit_distance(*pair) for pair in pairs) / sum(len(typed) for typed, _ in pairs)
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=4))
@@ -159,9 +159,7 @@ def test_sentences_differ_as_much_as_those_that_were_read() -> None:
 
     def sd(confusions: Confusions) -> float:
         pairs = [(text, confusions.corrupt(text, rng).text) for text in SENTENCES * 60]
-        return float(
-            np.std([e / len(p[0]) for e, p in zip(error_counts(pairs), pairs, strict=True)])
-        )
+        return float(np.std([edit_distance(*pair) / len(pair[0]) for pair in pairs]))
 
     assert sd(uneven) > 1.7 * sd(even)
 

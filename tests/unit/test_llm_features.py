@@ -7,7 +7,7 @@ import pytest
 import torch
 from _readings import HIDDEN, NUM_FEATURES, SCALE, reading, readings, sentences, targets
 
-from neurodecode.llm.alignment import edit_distance, error_counts
+from neurodecode.llm.alignment import edit_distance
 from neurodecode.llm.confusion import Confusions
 from neurodecode.llm.features import SentenceWords, noisy_words, read_words
 from neurodecode.llm.projector import Projector
@@ -143,7 +143,7 @@ def test_noisy_words_are_as_wrong_as_those_of_dev(wrong: float, projector: Proje
         if len(text.split()) == len(typed.split()):
             true_WH = np.stack([targets()(word) for word in typed.split()])
             cosines += ((words_WH * true_WH).sum(axis=1) / SCALE**2).tolist()
-    cer = sum(error_counts(pairs)) / sum(len(typed) for typed, _ in pairs)
+    cer = sum(edit_distance(*pair) for pair in pairs) / sum(len(typed) for typed, _ in pairs)
     assert cer == pytest.approx(confusions.cer, rel=0.1, abs=1e-9)
     assert np.mean(cosines) == pytest.approx(residuals.cosine_R.mean(), abs=0.1)
 

@@ -43,21 +43,11 @@ def align(pairs: Sequence[tuple[str, str]]) -> list[list[Edit]]:
     return [[edit for chunk in chunks for edit in _edits(chunk)] for chunks in output.alignments]
 
 
-def error_counts(pairs: Sequence[tuple[str, str]]) -> list[int]:
-    """Return the Levenshtein distance of every pair."""
-    return [sum(edit.kind != "equal" for edit in edits) for edits in align(pairs)]
+def edit_distance(typed: str, read: str) -> int:
+    """Return the Levenshtein distance of two texts."""
+    from rapidfuzz.distance import Levenshtein
 
-
-def edit_distance(one: str, two: str) -> int:
-    """Return the Levenshtein distance of two short texts."""
-    row = list(range(len(two) + 1))
-    for i, char in enumerate(one, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(two, start=1):
-            above = row[j]
-            row[j] = min(above + 1, row[j - 1] + 1, diagonal + (char != other))
-            diagonal = above
-    return row[-1]
+    return int(Levenshtein.distance(typed, read))
 
 
 def word_ranges(text: str) -> list[Range]:

@@ -9,14 +9,17 @@ Array names carry their axes: G gap, K character (second K: what it is read as),
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodecode.decoding.alphabet import SYMBOLS, encode
-from neurodecode.llm.alignment import Range, align, error_counts, source_ranges
+from neurodecode.llm.alignment import Range, align, edit_distance, source_ranges
 from neurodecode.llm.confusion_counts import Counts, error_spread
 from neurosweep.core.errors import DataError
 
@@ -24,8 +27,8 @@ _Row = tuple[float, ...]
 _NUM = len(SYMBOLS)
 _VERSION = 1
 
-_CALIBRATION_CHARACTERS = 20_000
-_CALIBRATIONS = 4
+_CALIBRATION_CHARACTERS = 15_000
+_CALIBRATIONS = 3
 _MAX_SCALE = 3.0
 _MAX_ERROR = 0.95
 
@@ -132,26 +135,25 @@ class Confusions:
         ValueError
             When the text holds a character that is none of the alphabet.
         """
+        tables = self._tables
         typed_T = np.array(encode(text), dtype=int) - 1
         factor = rng.gamma(1 / self.spread, self.spread) if self.spread > 0 else 1.0
-        error_K = np.array(self.delete) + np.array(self.substitute).sum(axis=1)
-        factor_T = np.minimum(factor, _MAX_ERROR / np.maximum(error_K, 1e-12))[typed_T]
-        delete_T = factor_T * np.array(self.delete)[typed_T]
-        error_T = factor_T * error_K[typed_T]
+        factor_T = np.minimum(factor, tables.most_K[typed_T])
         draw_T = rng.random(len(typed_T))
-        insert = min(factor * sum(self.insert), _MAX_ERROR)
-        inserted_G = rng.geometric(1.0 - insert, len(typed_T) + 1) - 1
+        missed_T = (draw_T < factor_T * tables.delete_K[typed_T]).tolist()
+        wrong_T = (draw_T < factor_T * tables.error_K[typed_T]).tolist()
+        insert = min(factor * tables.insert[-1], _MAX_ERROR)
+        inserted_G = (rng.geometric(1.0 - insert, len(typed_T) + 1) - 1).tolist()
         read: list[str] = []
         source: list[Range] = []
         for place in range(len(typed_T) + 1):
             for _ in range(inserted_G[place]):
-                read.append(_draw(self.insert, rng))
+                read.append(_draw(tables.insert, rng))
                 source.append((place, place))
-            if place == len(typed_T) or draw_T[place] < delete_T[place]:
+            if place == len(typed_T) or missed_T[place]:
                 continue
-            wrong = draw_T[place] < error_T[place]
-            row = self.substitute[typed_T[place]]
-            read.append(_draw(row, rng) if wrong else text[place])
+            wrong = wrong_T[place]
+            read.append(_draw(tables.substitute[typed_T[place]], rng) if wrong else text[place])
             source.append((place, place + 1))
         found = "".join(read)
         ranges = tuple(source_ranges(found, source)) or ((0, len(text)),)
@@ -186,6 +188,18 @@ class Confusions:
             msg = f"confusions are damaged ({error}); prepare the features again"
             raise DataError(msg) from error
 
+    @cached_property
+    def _tables(self) -> _Tables:
+        delete_K, substitute_KK = np.array(self.delete), np.array(self.substitute)
+        error_K = delete_K + substitute_KK.sum(axis=1)
+        return _Tables(
+            delete_K,
+            error_K,
+            _MAX_ERROR / np.maximum(error_K, 1e-12),
+            np.cumsum(substitute_KK, axis=1).tolist(),
+            np.cumsum(self.insert).tolist(),
+        )
+
     def _calibrated(self, texts: Sequence[str]) -> Confusions:
         """Return rates whose corrupted texts have the error rate that was counted.
 
@@ -198,7 +212,8 @@ class Confusions:
         for _ in range(_CALIBRATIONS):
             rng = np.random.default_rng(0)
             pairs = [(one, scaled.corrupt(one, rng).text) for one in texts for _ in range(repeats)]
-            found = sum(error_counts(pairs)) / sum(len(typed) for typed, _ in pairs)
+            errors = sum(edit_distance(typed, read) for typed, read in pairs)
+            found = errors / sum(len(typed) for typed, _ in pairs)
             if not found:
                 break
             scale = float(np.clip(scale * target / found, 1 / _MAX_SCALE, _MAX_SCALE))
@@ -206,9 +221,8 @@ class Confusions:
         return scaled
 
     def _scaled(self, scale: float) -> Confusions:
+        scale_K = np.minimum(scale, self._tables.most_K)
         delete_K, substitute_KK = np.array(self.delete), np.array(self.substitute)
-        error_K = delete_K + substitute_KK.sum(axis=1)
-        scale_K = np.minimum(scale, _MAX_ERROR / np.maximum(error_K, 1e-12))
         insert_scale = min(scale, _MAX_ERROR / max(sum(self.insert), 1e-12))
         return replace(
             self,
@@ -218,10 +232,29 @@ class Confusions:
         )
 
 
-def _draw(weights: Sequence[float], rng: np.random.Generator) -> str:
-    cumulative = np.cumsum(weights)
-    place = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-    return SYMBOLS[min(int(place), _NUM - 1)]
+class _Tables(NamedTuple):
+    """Probabilities as `Confusions.corrupt` draws from them.
+
+    Attributes
+    ----------
+    delete_K, error_K
+        Probability of a deletion, and of any error.
+    most_K
+        Largest factor of a character's probabilities.
+    substitute, insert
+        Cumulative probabilities.
+    """
+
+    delete_K: npt.NDArray[np.float64]
+    error_K: npt.NDArray[np.float64]
+    most_K: npt.NDArray[np.float64]
+    substitute: list[list[float]]
+    insert: list[float]
+
+
+def _draw(cumulative: Sequence[float], rng: np.random.Generator) -> str:
+    place = bisect_right(cumulative, rng.random() * cumulative[-1])
+    return SYMBOLS[min(place, _NUM - 1)]
 
 
 def _row(values: Any) -> _Row:

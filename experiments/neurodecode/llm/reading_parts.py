@@ -14,7 +14,7 @@ import numpy as np
 
 from neurodecode.config import LlmRecipe
 from neurodecode.contracts import SentenceFacts
-from neurodecode.llm.alignment import error_counts
+from neurodecode.llm.alignment import edit_distance
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.confusion import Confusions
 from neurodecode.llm.encoders import Encoder, EncoderTraining, Say, given_encoder, trained_encoder
@@ -110,8 +110,7 @@ class Features:
     def cer(self, part: str) -> float | None:
         """Return the mean over sentences of the greedy text's edits per typed character."""
         pairs = [(one.typed, one.greedy) for one in self.parts[part] if one.typed]
-        edits = error_counts(pairs)
-        rates = [count / len(typed) for count, (typed, _) in zip(edits, pairs, strict=True)]
+        rates = [edit_distance(typed, read) / len(typed) for typed, read in pairs]
         return _rounded(_mean(rates))
 
     @property
