@@ -5,11 +5,12 @@ from dataclasses import replace
 import mne
 import numpy as np
 import pytest
-from _neuromag_maker import save
+from _neuromag_maker import REAL, save
 from _sentence_maker import TEXTS, make_opm, trial_events, typed, write_study
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurodecode.datasets._neuromag.helmet import reference_helmet
 from neurodecode.datasets._sentences import sensors
 from neurodecode.datasets._sentences.flat_map import flat_map
 from neurodecode.datasets._sentences.options import SentenceReadOptions
@@ -87,6 +88,21 @@ def test_files_that_are_no_recordings_are_one_clear_error(tmp_path):
         sensors.open_recording(path)
     with pytest.raises(DataError, match=r"gone\.ds: is missing"):
         read_recording(tmp_path / "gone.ds", None, OPTIONS)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real Neuromag recordings are not here")
+@pytest.mark.parametrize(
+    ("name", "num"),
+    [("sample_audvis_trunc_raw_sss.fif", 301), ("triux_bmlhus_erm_raw_sss.fif", 1000)],
+)
+def test_real_neuromag_recordings_are_read_in_the_order_of_the_helmet(name, num):
+    recording = read_recording(REAL / name, None, OPTIONS)
+    assert recording.data_CT.shape == (306, num)
+    assert recording.channels == reference_helmet().names
+    magnetometers = recording.data_CT[[unit == "T" for unit in recording.units]]
+    assert 1e-14 < np.median(magnetometers.std(axis=1)) < 1e-11
+    with pytest.raises(DataError, match="MaxShield"):
+        read_recording(REAL / "test_move_anon_erm_raw.fif", None, OPTIONS)
 
 
 def test_recording_without_a_table_is_named_after_its_file(tmp_path):
