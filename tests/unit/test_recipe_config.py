@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neurodecode.config import dataset_options, read_config
+from neurodecode.config import dataset_options, prepared_paths, read_config
 from neurodecode.recipe import bundled_recipes, load_recipe
 from neurosweep.core.errors import ConfigError
 
@@ -15,9 +15,9 @@ PATH = {"data.path": "somewhere"}
 
 
 def _path_of(name: str) -> dict[str, str]:
-    if name == "neuromag":
+    if name == "neuromag" or name.startswith("brain2qwerty"):
         return {"data.events": "somewhere/events.tsv"}
-    return {} if name == "speller" else PATH
+    return {} if name == "speller" or name.startswith("sentences") else PATH
 
 
 def _write(folder: Path, text: str) -> str:
@@ -45,7 +45,30 @@ def test_a_bundled_recipe_is_whole(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_configuration_survives_the_way_to_a_job(name: str) -> None:
     config = load_recipe(name, _path_of(name)).config
-    assert read_config(config.model_dump(mode="json")) == config
+    again = read_config(config.model_dump(mode="json"))
+    assert (again, type(again)) == (config, type(config))
+
+
+def test_the_language_model_stage_fixes_its_encoder_once() -> None:
+    fixed = prepared_paths(load_recipe("sentences_llm").config)
+    assert {"data", "model", "training", "encoder", "llm.backend"} <= set(fixed)
+    assert not set(load_recipe("sentences_llm").head.exposed) & set(fixed)
+    assert prepared_paths(load_recipe("sentences").config) == ["data", "preprocessing"]
+
+
+def test_models_and_data_of_different_kinds_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'sync_conv' reads windows.*families.*conv_conformer"):
+        load_recipe("sentences", {"model.family": "sync_conv"})
+    with pytest.raises(ConfigError, match=r"'conv_conformer' reads sentences.*linear, sync_conv"):
+        load_recipe("speller", {"model.family": "conv_conformer"})
+
+
+def test_a_language_model_needs_sentences(tmp_path: Path) -> None:
+    text = bundled_recipes()["speller"].read_text()
+    with pytest.raises(ConfigError, match="needs a dataset of sentences, 'noisetag_speller'"):
+        load_recipe(_write(tmp_path, text.replace('stage = "encoder"', 'stage = "llm"')))
+    with pytest.raises(ConfigError, match="set stage = 'llm' or drop it"):
+        load_recipe(_write(tmp_path, text + "[llm]\n"))
 
 
 def test_values_are_changed_by_dotted_paths() -> None:
