@@ -33,6 +33,7 @@ from neurodecode.training.checkpoint import load_encoder
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.files import atomic_write_text
 from neurosweep.core.layout import Home
+from neurosweep.exec.job_api import Diverged
 
 COUNTS = {"train": 24, "dev": 6, "val": 4}
 FACTS = make_sentence_facts(channels=6, subjects=2)
@@ -309,6 +310,18 @@ def test_folds_and_a_home_that_cannot_be_written_are_refused(
         prepared(home)
     assert [path.name for path in (home.root / "store").iterdir()] == ["data"]
     assert [path.name for path in (home.root / "secret").iterdir()] == ["data"]
+
+
+def test_training_that_leaves_the_numbers_is_a_clear_error(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise Diverged("the loss is nan at step 3; lower training.learning_rate")
+
+    monkeypatch.setattr(encoders, "fit_encoder", diverge)
+    with pytest.raises(ConfigError, match=r"cannot be trained: .* lower training\.learning_rate"):
+        prepared(home)
+    assert list((home.cache_dir / "encoders").iterdir()) == []
 
 
 def test_without_a_test_part_there_is_nothing_to_seal(home: Home) -> None:

@@ -35,6 +35,7 @@ from neurosweep.core.files import (
 )
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home
+from neurosweep.exec.job_api import Diverged
 
 _CODE = (
     *("llm/alignment.py", "llm/backend.py", "llm/word_vectors.py", "llm/encoders.py"),
@@ -73,7 +74,8 @@ def prepare_features(
     Raises
     ------
     ConfigError
-        When the encoder that is named does not fit, or the data have folds.
+        When the encoder that is named does not fit, training leaves the numbers, or the data have
+        folds.
     DataError
         When a store is damaged, or the home cannot be written; nothing is left behind.
     """
@@ -91,6 +93,9 @@ def prepare_features(
         result = _result(sentences, feat_fp, made, made.summary())
         _write(home, feat_fp, sentences, made, result, _meta(sentences, feat_fp, backend, made))
         return result
+    except Diverged as error:
+        msg = f"the encoder or its projector cannot be trained: {error}"
+        raise ConfigError(msg) from error
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
         msg = f"{home.root}: features cannot be prepared ({what}); free space, or name another home"
