@@ -40,6 +40,7 @@ def save_model(model: Any, folder: Path) -> None:
     if model.config.tie_word_embeddings:
         del weights["lm_head.weight"]
     model.save_pretrained(folder, state_dict=weights)
+    (folder / "model.safetensors").chmod(0o644)
     character_tokenizer().save_pretrained(folder)
     _set(folder / "config.json", "dtype", "float32")
     _set(folder / "tokenizer_config.json", "tokenizer_class", "PreTrainedTokenizerFast")

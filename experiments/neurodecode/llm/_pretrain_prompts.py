@@ -6,7 +6,7 @@ Array names carry their axes: B sentence, H hidden, L token, N letter, V vocabul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,16 @@ class PromptNoise:
     max_vector_noise: float = 1.5
     no_vectors: float = 0.35
     dropout: float = 0.1
+
+    def weaker(self, strength: float) -> PromptNoise:
+        """Return a share of this noise, at most all of it; word vectors are as rare as ever."""
+        share = min(strength, 1.0)
+        return replace(
+            self,
+            max_rate=share * self.max_rate,
+            max_vector_noise=share * self.max_vector_noise,
+            dropout=share * self.dropout,
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -81,6 +82,7 @@ def near_duplicates(
     return found
 
 
+@cache
 def allowed_text() -> tuple[str, ...]:
     """Return the shipped sentences that a language model may learn from, sorted.
 
