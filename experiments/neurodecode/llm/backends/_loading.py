@@ -9,6 +9,7 @@ from typing import Any
 from neurodecode.llm.backend import Backend
 from neurosweep.core.errors import DataError, missing_package
 
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, AttributeError)
 _WEIGHTS = (".safetensors", ".gguf", ".json", ".txt", ".model")
 
 
@@ -37,6 +38,7 @@ def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Bac
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError as error:
@@ -49,12 +51,15 @@ def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Bac
         del options["gguf_file"]
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch.float32, **options
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        options |= {"dtype": torch.float32, "output_loading_info": True}
+        model, report = AutoModelForCausalLM.from_pretrained(str(folder), **options)
+    except (*_UNREADABLE, SafetensorError) as error:
         msg = f"backend '{name}': {folder} cannot be loaded ({_first_line(error)}); it must be what"
         raise DataError(f"{msg} save_pretrained writes for a causal language model") from error
+    lacking = sorted({*report["missing_keys"], *report["mismatched_keys"]})
+    if lacking:
+        msg = f"backend '{name}': the weights in {folder} lack {lacking[0]} (of {len(lacking)})"
+        raise DataError(f"{msg}; they do not belong to its config.json")
     model.requires_grad_(requires_grad=False)
     model.eval()
     return _backend(name, folder, model, tokenizer, gguf_file)
