@@ -44,7 +44,7 @@ class TimeConv(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        conv = nn.Conv2d(
+        self.conv = nn.Conv2d(
             num_inputs,
             num_outputs,
             (1, kernel_size),
@@ -54,7 +54,8 @@ class TimeConv(nn.Module):
         )
         # (batch, time, feature) is an image of one line with channels last: weights that lie in
         # memory like it halve the time of a step.
-        self.conv = conv.to(memory_format=torch.channels_last)
+        weight = self.conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        self.conv.weight = nn.Parameter(weight)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return (batch, time, output)."""
