@@ -4,17 +4,24 @@ import json
 from pathlib import Path
 
 import pytest
+from _study_builder import build_study
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import sha256_bytes
 from neurosweep.records import mlflow_files
+from neurosweep.records.fold import load_state
+from neurosweep.records.metric_names import variant_label, variant_of
 from neurosweep.records.mlflow_files import (
     adapter_files,
     curve_points,
     kept,
     log_tail,
     predictions_table,
+    trial_artifacts,
 )
+from neurosweep.records.score_files import read_scores
 
 
 def write_lines(path: Path, lines: list[object]) -> Path:
@@ -152,3 +159,34 @@ def test_an_adapter_that_is_too_large_is_left_out_whole(
     assert adapter_files(tmp_path / "ckpt") == WHOLE
     monkeypatch.setattr(mlflow_files, "_MAX_ADAPTER_BYTES", 8)
     assert adapter_files(tmp_path / "ckpt") == {}
+
+
+def test_scores_that_the_ledger_does_not_know_are_not_shown(tmp_path: Path) -> None:
+    study, builder = build_study(tmp_path, per_round=1, rounds=1, floor=1, fail_share=0.0)
+    state = load_state(study)
+    trial = state.trials["r01t000"]
+    path = study.trial("r01t000").scores_json
+    assert "scores.json" in trial_artifacts(study, builder.home, state, trial)
+    assert read_scores(path, trial.scores_sha)["metrics"] == trial.metrics
+    path.write_text(path.read_text().replace("val_cer", "val_cur"))
+    assert "scores.json" not in trial_artifacts(study, builder.home, state, trial)
+    with pytest.raises(DataError, match=r"scores.json: was changed after it had been scored"):
+        read_scores(path, trial.scores_sha)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b'{"a": NaN}', b"\xff"])
+def test_scores_are_strict_json(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "scores.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"scores.json: is"):
+        read_scores(path, sha256_bytes(content))
+
+
+def test_metrics_of_variants_have_names() -> None:
+    assert variant_of("val_wer_no_meg") == ("val_wer", "no_meg")
+    assert variant_of("test_cer_greedy") == ("test_cer", "greedy")
+    assert [variant_of(name) for name in ("val_wer", "val_acc", "val_window_err", "val_wer_")] == [
+        None
+    ] * 4
+    assert variant_label("no_meg") == "Without MEG tokens"
+    assert variant_label("beam_of_one") == "Beam of one"

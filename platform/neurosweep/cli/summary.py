@@ -10,8 +10,8 @@ from typing import Any
 
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import DataError
-from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.score_files import read_scores
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Outcome, Purpose
 from neurosweep.research.best import improvements
@@ -175,14 +175,14 @@ def _best(
         "low": best.low,
         "high": best.high,
         "metrics": dict(trial.metrics),
-        "intervals": _intervals(study, best.trial) if detail else {},
+        "intervals": _intervals(study, trial) if detail else {},
         "overrides": dict(trial.plan.overrides),
     }
 
 
-def _intervals(study: StudyDir, trial: str) -> dict[str, list[float]]:
+def _intervals(study: StudyDir, trial: TrialState) -> dict[str, list[float]]:
     try:
-        scores = read_json(study.trial(trial).scores_json)
+        scores = read_scores(study.trial(trial.plan.trial).scores_json, trial.scores_sha)
     except DataError:
         return {}
     found = scores.get("intervals", {}).items()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neurosweep.cli.summary import show_path
+from neurosweep.records.metric_names import variant_label, variant_of
 
 NAMES = {
     "val_cer": "character error rate",
@@ -98,13 +99,21 @@ def results_table(summary: Mapping[str, Any]) -> tuple[Sequence[str], list[Seque
     best_metrics = {} if best is None else best["metrics"]
     metric = summary["objective"]["metric"]
     names = [metric, *sorted((set(default["mean"]) | set(best_metrics)) - {metric})]
-    columns = [("metric", [f"{name} ({NAMES[name]})" if name in NAMES else name for name in names])]
+    columns = [("metric", [_named(name) for name in names])]
     if default["seeds"]:
         columns.append((_seeds_title(default["seeds"]), [_over_seeds(default, n) for n in names]))
     if best is not None:
         columns.append((f"best ({best['trial']})", [_of_best(best, n, metric) for n in names]))
     columns.append(("chance", [_value(chance.get(name)) for name in names]))
     return [title for title, _ in columns], list(zip(*(cells for _, cells in columns), strict=True))
+
+
+def _named(metric: str) -> str:
+    variant = variant_of(metric)
+    words = NAMES.get(variant[0] if variant else metric)
+    if words is None:
+        return metric
+    return f"{metric} ({words}{', ' + variant_label(variant[1]) if variant else ''})"
 
 
 def _seeds_title(seeds: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from neurosweep.core.errors import DataError
 from neurosweep.core.files import loads_strict, read_bytes_capped, read_jsonl
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.mlflow_view import Point, metric_key
+from neurosweep.records.score_files import scores_content
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
 
@@ -118,8 +120,9 @@ def trial_artifacts(
     found: dict[str, bytes] = {}
     sealed = trial.plan.purpose is Purpose.CONFIRM
     _take(found, "run.json", folder.run_json)
-    if not sealed:
-        _take(found, "scores.json", folder.scores_json)
+    if trial.phase is Phase.SCORED and not sealed:
+        with contextlib.suppress(DataError):
+            found["scores.json"] = scores_content(folder.scores_json, trial.scores_sha)
     tail = log_tail(attempt.log)
     if tail:
         found["log_tail.txt"] = tail
@@ -129,8 +132,7 @@ def trial_artifacts(
     if trial.phase is Phase.SCORED:
         found |= adapter_files(attempt.ckpt)
     if trial.phase is Phase.SCORED and not sealed:
-        data_fp = str(state.created.get("data_fp", ""))
-        table = predictions_table(attempt.predictions, home.secret(data_fp) / "val_refs.jsonl")
+        table = predictions_table(attempt.predictions, home.root / state.references)
         if table:
             found["predictions.jsonl"] = table
     return found

@@ -117,6 +117,12 @@ class StudyState:
         return config
 
     @property
+    def references(self) -> str:
+        """Path of the validation references, relative to the home; only the driver reads them."""
+        place = self.created.get("data_info", {}).get("secret")
+        return f"{place or 'secret/' + str(self.created.get('data_fp', ''))}/val_refs.jsonl"
+
+    @property
     def metric(self) -> str:
         """Name of the objective."""
         return str(self.spec.get("objective", {}).get("metric"))

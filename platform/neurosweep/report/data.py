@@ -15,6 +15,7 @@ from neurosweep.core.layout import StudyDir
 from neurosweep.core.schema import FieldSpec, Schema, Value
 from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
+from neurosweep.records.metric_names import variant_label, variant_of
 from neurosweep.records.mlflow_names import clean_text, short_names, show_value
 from neurosweep.records.mlflow_view import better, subject_values
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
@@ -38,6 +39,9 @@ _MAX_CHANGES = 2
 
 def metric_label(metric: str) -> str:
     """Return a metric's name as an axis shows it."""
+    variant = variant_of(metric)
+    if variant is not None:
+        return f"{metric_label(variant[0])}, {variant_label(variant[1])}"
     return _METRIC_LABELS.get(metric, metric.replace("_", " "))
 
 

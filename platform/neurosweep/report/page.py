@@ -13,6 +13,7 @@ from neurosweep.report import headline, tables, theme
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.effects import Effects
 from neurosweep.report.running import NARROW, WIDE, RunningBest
+from neurosweep.report.sentences import sentence_section
 from neurosweep.report.stats import mean_sd
 from neurosweep.report.subjects import draw_subjects, subject_rows
 
@@ -59,6 +60,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "running": _running(data) if data.search or data.floor else None,
         "improvements": tables.improvement_rows(data),
         "best": tables.best_table(data) if has_scores else None,
+        "sentences": sentence_section(data),
         "effects": _effects(data) if has_scores and data.searched else None,
         "subjects": _subjects(data),
         "failures": failures,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from neurosweep.records.metric_names import variant_of
 from neurosweep.records.mlflow_names import clean_text, show_value
 from neurosweep.records.mlflow_view import round_name
 from neurosweep.records.state import Phase, TrialState
@@ -93,7 +94,8 @@ def best_table(data: ReportData) -> dict[str, Any]:
 
 def _other_metrics(data: ReportData, trials: Sequence[TrialState]) -> list[str]:
     found = dict.fromkeys(name for trial in trials for name in trial.metrics)
-    return [name for name in sorted(found) if name != data.metric]
+    others = [name for name in sorted(found) if name != data.metric]
+    return [name for name in others if variant_of(name) is None]
 
 
 class _Scale:
