@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from neurodecode import splits
@@ -23,7 +24,7 @@ from neurodecode.sentence_summary import (
 )
 from neurodecode.sentence_summary import chance as sentence_chance
 from neurodecode.store_summary import chance, check_windows
-from neurodecode.stores import check_folds, has_sentences, load_dataset, read_recordings
+from neurodecode.stores import check_folds, each_recording, has_sentences, load_dataset
 from neurosweep.core.config import StrictModel, validate
 
 
@@ -36,17 +37,16 @@ def check_recordings(dataset: str, options: Mapping[str, Any]) -> dict[str, Any]
         At the first recording that is refused.
     """
     module, config = _open(dataset, options)
-    recordings = read_recordings(module, config)
+    if has_sentences(module):
+        kept, sentences, lines = _each_with_sentences(module, config, check=True)
+        lines += sentence_lines(kept, sentences)
+        return {"dataset": dataset, "recordings": [r.name for r in kept], "lines": lines}
+    recordings = tuple(each_recording(module, config))
     lines = []
     for recording in recordings:
         check_recording(recording)
         lines.append(f"{_line(recording)}: good")
-    if has_sentences(module):
-        sentences = module.sentences(config, recordings)
-        check_sentences(sentences)
-        lines += sentence_lines(recordings, sentences)
-    else:
-        check_windows(cast(Dataset, module).windows(config, recordings))
+    check_windows(cast(Dataset, module).windows(config, recordings))
     return {"dataset": dataset, "recordings": [r.name for r in recordings], "lines": lines}
 
 
@@ -59,10 +59,10 @@ def describe_data(dataset: str, options: Mapping[str, Any], folds: int) -> dict[
         When a recording is missing or damaged, or a fold would be empty.
     """
     module, config = _open(dataset, options)
-    recordings = read_recordings(module, config)
     if has_sentences(module):
         check_folds(dataset, module, folds)
-        return _describe_sentences(dataset, recordings, module.sentences(config, recordings))
+        return _describe_sentences(dataset, *_each_with_sentences(module, config, check=False))
+    recordings = tuple(each_recording(module, config))
     windows = cast(Dataset, module).windows(config, recordings)
     check_windows(windows)
     made = splits.make_folds(windows, folds)
@@ -95,15 +95,33 @@ def describe_data(dataset: str, options: Mapping[str, Any], folds: int) -> dict[
     }
 
 
-def _describe_sentences(
-    dataset: str, recordings: Sequence[Recording], sentences: Sentences
-) -> dict[str, Any]:
+def _each_with_sentences(
+    module: SentenceDataset, config: StrictModel, *, check: bool
+) -> tuple[list[Recording], Sentences, list[str]]:
+    """Return recordings without their samples, all sentences, and a line for each recording."""
+    kept: list[Recording] = []
+    found: list[Sentences] = []
+    lines: list[str] = []
+    for recording in each_recording(module, config):
+        if check:
+            check_recording(recording)
+        lines.append(_line(recording) + (": good" if check else ""))
+        found.append(module.sentences(config, (recording,)))
+        kept.append(replace(recording, data_CT=recording.data_CT[:, :0].copy()))
+        del recording
+    items = tuple(item for sentences in found for item in sentences.items)
+    sentences = replace(found[0], items=items)
     check_sentences(sentences)
+    return kept, sentences, lines
+
+
+def _describe_sentences(
+    dataset: str, recordings: Sequence[Recording], sentences: Sentences, lines: list[str]
+) -> dict[str, Any]:
     parts = {part: of_part(sentences, part) for part in PARTS}
     sizes = {part: part_size(items) for part, items in parts.items()}
     levels = sentence_chance([item.reference for item in (*parts["train"], *parts["dev"])])
-    lines = [_line(recording) for recording in recordings]
-    lines += sentence_lines(recordings, sentences)
+    lines = [*lines, *sentence_lines(recordings, sentences)]
     lines += [
         f"{part}: {n['items']} sentences, {n['seconds']:g} s, {n['keys']} keys"
         for part, n in sizes.items()

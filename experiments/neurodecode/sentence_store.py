@@ -1,4 +1,4 @@
-"""Stores of whole sentences: recordings preprocessed and cut one after the other.
+"""Stores of whole sentences: recordings read, preprocessed and cut one after the other.
 
 Parts hold ``x.npy`` (T_total, C) float16, time first, sentences one after the other, and
 ``items.json`` with the rows of every sentence. The preprocessed recordings themselves are never
@@ -10,25 +10,29 @@ T samples, C channels.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodecode.checks import check_recording
 from neurodecode.contracts import Recording, SentenceItem, Sentences
 from neurodecode.preprocessing.config import PreprocessingConfig
-from neurodecode.preprocessing.pipeline import Prepared, new_rate, preprocess
+from neurodecode.preprocessing.pipeline import Prepared, preprocess
 from neurodecode.sentence_summary import (
     PARTS,
-    check_sentences,
+    Told,
+    check_items,
+    check_parts,
     of_part,
     permute_texts,
     sentence_meta,
     summarise_sentences,
+    without_samples,
 )
 from neurodecode.store_writer import SECRET_FILE, make_private, staged
 from neurosweep.core.errors import DataError
@@ -37,10 +41,13 @@ from neurosweep.core.layout import Home
 
 _LARGEST = 60_000.0
 
+SentencesOf = Callable[[tuple[Recording, ...]], Sentences]
+Half = npt.NDArray[np.float16]
+
 
 def write_sentences(
     data_fp: str,
-    data: tuple[Sequence[Recording], Sentences],
+    data: tuple[Iterable[Recording], SentencesOf],
     preprocessing: PreprocessingConfig,
     seed: int,
     home: Home,
@@ -52,7 +59,8 @@ def write_sentences(
     data_fp
         Fingerprint of the store.
     data
-        Recordings as read, and their sentences.
+        Recordings, each of which is let go before the next is asked for; and what finds the
+        sentences of recordings.
     preprocessing
         Options of preprocessing.
     seed
@@ -72,18 +80,17 @@ def write_sentences(
     OSError
         When the disk is full or the home cannot be written; nothing is left behind.
     """
-    recordings, sentences = data
-    for recording in recordings:
-        check_recording(recording)
-    check_sentences(sentences)
-    sfreq_hz = _check_rates(recordings, preprocessing)
-    sentences = permute_texts(sentences, seed)
-    result = summarise_sentences(data_fp, recordings, sentences, seed)
-    meta = sentence_meta(recordings, sentences, result) | {"sfreq_hz": sfreq_hz}
+    if preprocessing.scale == "none":
+        msg = "preprocessing.scale: is 'none'; samples of sentences are stored in half precision,"
+        raise DataError(f"{msg} which cannot hold tesla: use 'robust'")
     with staged(home, data_fp) as (store, secret):
         folders = {part: store / part for part in ("train", "dev", "val")}
         folders["test"] = secret / "test" / "test"
-        result["warnings"] += _write_parts(folders, recordings, sentences, preprocessing, sfreq_hz)
+        told, sentences, sfreq_hz = _write_samples(folders, data, preprocessing)
+        check_parts(sentences)
+        sentences = permute_texts(sentences, seed)
+        result = summarise_sentences(data_fp, told, sentences, seed)
+        meta = sentence_meta(told, sentences, result) | {"sfreq_hz": sfreq_hz}
         for part in PARTS:
             _write_items(folders[part], of_part(sentences, part), part, sfreq_hz)
         atomic_write_json(store / "meta.json", meta)
@@ -98,17 +105,76 @@ def write_sentences(
     return result
 
 
-def _check_rates(recordings: Sequence[Recording], config: PreprocessingConfig) -> float:
-    """Return the one sampling rate of the store."""
-    if config.scale == "none":
-        msg = "preprocessing.scale: is 'none'; samples of sentences are stored in half precision,"
-        raise DataError(f"{msg} which cannot hold tesla: use 'robust'")
-    rates = {recording.name: new_rate(recording, config) for recording in recordings}
-    if len(set(rates.values())) > 1:
-        listed = ", ".join(f"{name} {rate:g} Hz" for name, rate in list(rates.items())[:5])
-        msg = f"recordings differ in sampling rate ({listed}); set preprocessing.resample_hz to a"
+@dataclass
+class _SampleFiles:
+    """``x.npy`` of every part, which grow sentence by sentence.
+
+    numpy leaves room in the header for a first axis of any length.
+    """
+
+    folders: Mapping[str, Path]
+    stack: ExitStack
+    files: dict[str, BinaryIO] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def append(self, part: str, x_TC: Half) -> None:
+        """Write the samples of a sentence."""
+        if part not in self.files:
+            self.folders[part].mkdir(parents=True)
+            path = self.folders[part] / "x.npy"
+            self.files[part] = self.stack.enter_context(path.open("wb"))
+            self.shapes[part] = (0, x_TC.shape[1])
+            self._write_header(part)
+        self.files[part].write(x_TC.tobytes())
+        self.shapes[part] = (self.shapes[part][0] + len(x_TC), x_TC.shape[1])
+
+    def finish(self) -> None:
+        """Write the final lengths into the headers."""
+        for part, file in self.files.items():
+            file.seek(0)
+            self._write_header(part)
+
+    def _write_header(self, part: str) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": self.shapes[part]}
+        np.lib.format.write_array_header_1_0(self.files[part], header)
+
+
+def _write_samples(
+    folders: Mapping[str, Path],
+    data: tuple[Iterable[Recording], SentencesOf],
+    config: PreprocessingConfig,
+) -> tuple[list[Told], Sentences, float]:
+    """Write the samples of all parts; return what is told of recordings, sentences, rate."""
+    recordings, sentences_of = data
+    told: list[Told] = []
+    found: list[Sentences] = []
+    with ExitStack() as stack:
+        files = _SampleFiles(folders, stack)
+        for recording in recordings:
+            check_recording(recording)
+            sentences = sentences_of((recording,))
+            check_items(sentences)
+            prepared = preprocess(recording, config)
+            told.append(without_samples(recording, prepared))
+            _check_rate(told)
+            del recording
+            for item in sentences.items:
+                files.append(item.part, cut_sentence(prepared, item))
+            found.append(sentences)
+            del prepared
+        files.finish()
+    items = tuple(item for sentences in found for item in sentences.items)
+    if not items:
+        raise DataError("the dataset has no sentence; check its options and its events")
+    return told, replace(found[0], items=items), told[0].sfreq_hz
+
+
+def _check_rate(told: Sequence[Told]) -> None:
+    first, last = told[0], told[-1]
+    if first.sfreq_hz != last.sfreq_hz:
+        msg = f"recordings differ in sampling rate ({first.recording.name} {first.sfreq_hz:g} Hz,"
+        msg += f" {last.recording.name} {last.sfreq_hz:g} Hz); set preprocessing.resample_hz to a"
         raise DataError(f"{msg} rate that all can have")
-    return next(iter(rates.values()))
 
 
 def _rows(item: SentenceItem, sfreq_hz: float) -> tuple[int, int]:
@@ -116,43 +182,7 @@ def _rows(item: SentenceItem, sfreq_hz: float) -> tuple[int, int]:
     return round(item.start_s * sfreq_hz), round(item.stop_s * sfreq_hz)
 
 
-def _write_parts(
-    folders: Mapping[str, Path],
-    recordings: Sequence[Recording],
-    sentences: Sentences,
-    config: PreprocessingConfig,
-    sfreq_hz: float,
-) -> list[str]:
-    """Write ``x.npy`` of every part, recording by recording; return the warnings on the way."""
-    warnings: list[str] = []
-    own = {
-        r.name: [i for i in sentences.items if i.item.startswith(f"{r.name}/")] for r in recordings
-    }
-    with ExitStack() as stack:
-        files = {}
-        for part, folder in folders.items():
-            if items := of_part(sentences, part):
-                total = sum(b - a for a, b in (_rows(item, sfreq_hz) for item in items))
-                folder.mkdir(parents=True)
-                files[part] = stack.enter_context((folder / "x.npy").open("wb"))
-                _write_header(files[part], (total, len(recordings[0].channels)))
-        for recording in recordings:
-            prepared = preprocess(recording, config)
-            warnings += prepared.warnings
-            for item in own[recording.name]:
-                x_TC = cut_sentence(prepared, item)
-                files[item.part].write(x_TC.tobytes())
-            del prepared
-            gc.collect()
-    return warnings
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16))}
-    np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
-
-
-def cut_sentence(prepared: Prepared, item: SentenceItem) -> np.ndarray[Any, np.dtype[np.float16]]:
+def cut_sentence(prepared: Prepared, item: SentenceItem) -> Half:
     """Return the samples of a sentence.
 
     Returns

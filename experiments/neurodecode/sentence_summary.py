@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodecode.contracts import Recording, SentenceItem, Sentences
+from neurodecode.preprocessing.pipeline import Prepared
 from neurodecode.store_summary import public_meta
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import canonical_json, sha256_bytes
@@ -28,14 +29,53 @@ def of_part(sentences: Sentences, part: str) -> tuple[SentenceItem, ...]:
     return tuple(item for item in sentences.items if item.part == part)
 
 
+@dataclass(frozen=True)
+class Told:
+    """Keep what is told of a recording when its samples are gone.
+
+    Attributes
+    ----------
+    recording
+        Without samples.
+    sfreq_hz
+        Sampling rate after preprocessing.
+    facts
+        As `neurodecode.store_summary.public_meta`.
+    warnings
+        Of reader and preprocessing.
+    """
+
+    recording: Recording
+    sfreq_hz: float
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def without_samples(recording: Recording, prepared: Prepared) -> Told:
+    """Return what is told of a recording."""
+    empty = np.zeros((len(recording.channels), 0), dtype=np.float32)
+    warnings = [f"{recording.name}: {text}" for text in recording.meta.get("warnings", ())]
+    return Told(
+        replace(recording, data_CT=empty, events=()),
+        prepared.sfreq_hz,
+        public_meta(recording),
+        (*warnings, *prepared.warnings),
+    )
+
+
 def check_sentences(sentences: Sentences) -> None:
-    """Refuse sentences that cannot be trained on or scored.
+    """Refuse sentences that cannot be trained on or scored, as `check_items`, `check_parts`."""
+    check_items(sentences)
+    check_parts(sentences)
+
+
+def check_items(sentences: Sentences) -> None:
+    """Refuse items whose names, texts or times are wrong.
 
     Raises
     ------
     DataError
-        When there is no sentence to train on, to stop early with or to validate on, a name is
-        used twice, or an item's texts or times are wrong.
+        Listing them.
     """
     names = Counter(item.item for item in sentences.items)
     problems = [f"{name}: is the name of {n} sentences" for name, n in names.items() if n > 1]
@@ -53,6 +93,16 @@ def check_sentences(sentences: Sentences) -> None:
         more = len(problems) - _MAX_LISTED
         listed = [*problems[:_MAX_LISTED], *([f"and {more} more"] if more > 0 else [])]
         raise DataError("sentences of the dataset are wrong:\n  " + "\n  ".join(listed))
+
+
+def check_parts(sentences: Sentences) -> None:
+    """Refuse sentences that leave nothing to train on, to stop early with or to validate on.
+
+    Raises
+    ------
+    DataError
+        With the size of every part.
+    """
     sizes = {part: len(of_part(sentences, part)) for part in PARTS}
     empty = [part for part in ("train", "dev", "val") if not sizes[part]]
     if empty:
@@ -87,7 +137,7 @@ def permute_texts(sentences: Sentences, seed: int) -> Sentences:
 
 
 def summarise_sentences(
-    data_fp: str, recordings: Sequence[Recording], sentences: Sentences, seed: int
+    data_fp: str, told: Sequence[Told], sentences: Sentences, seed: int
 ) -> dict[str, Any]:
     """Return what `neurodecode.stores.prepare_store` tells of a store of sentences.
 
@@ -95,13 +145,13 @@ def summarise_sentences(
     ----------
     data_fp
         Fingerprint of the store.
-    recordings, sentences
+    told, sentences
         What it is made of; texts are permuted already.
     seed
         Seed of that permutation, 0 for none.
     """
     parts = {part: of_part(sentences, part) for part in PARTS}
-    warnings = [f"{r.name}: {text}" for r in recordings for text in r.meta.get("warnings", ())]
+    warnings = [text for one in told for text in one.warnings]
     warnings += near_duplicate_warning(parts)
     if seed:
         warnings.append(f"texts are permuted (seed {seed}): only chance can be reached")
@@ -118,7 +168,7 @@ def summarise_sentences(
         "split": sentences.split,
         "subjects": sorted({item.subject for item in sentences.items}),
         "warnings": warnings,
-        "recordings": {r.name: public_meta(r) for r in recordings},
+        "recordings": {one.recording.name: dict(one.facts) for one in told},
     }
 
 
@@ -186,15 +236,15 @@ def _best(guesses: Sequence[str], judges: Sequence[str]) -> float:
 
 
 def sentence_meta(
-    recordings: Sequence[Recording], sentences: Sentences, result: Mapping[str, Any]
+    told: Sequence[Told], sentences: Sentences, result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return ``meta.json``: what a model must know of the data, without the sampling rate.
 
     A sensor has no place when it is bad in every recording; where it is bad in some only, it
     keeps its place and these recordings have zeros.
     """
-    first = recordings[0]
-    layouts = [recording.meta.get("layout") or {} for recording in recordings]
+    first = told[0].recording
+    layouts = [one.recording.meta.get("layout") or {} for one in told]
     layout = {}
     for name in first.channels:
         places = [tuple(own[name]) for own in layouts if name in own]

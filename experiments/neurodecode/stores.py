@@ -11,7 +11,8 @@ whole recordings, test inputs among them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -171,10 +172,19 @@ def _without_places(config: StrictModel) -> dict[str, Any]:
     return values
 
 
-def read_recordings(module: Dataset | SentenceDataset, config: Any) -> tuple[Recording, ...]:
-    """Read recordings; whatever a damaged file does to a reader becomes one clear error."""
+def each_recording(module: Dataset | SentenceDataset, config: Any) -> Iterator[Recording]:
+    """Yield recordings; whatever a damaged file does to a reader becomes one clear error.
+
+    A dataset with a function ``read_each`` is read recording by recording, so that only one is
+    in memory when whoever asks lets go of the last.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, damaged or not what it claims to be.
+    """
     try:
-        return module.read(config)
+        yield from getattr(module, "read_each", module.read)(config)
     except DAMAGE as error:
         if isinstance(error, NeurosweepError):
             raise
@@ -199,12 +209,12 @@ def _prepare(
 
     num_folds, seed = how
     data_fp = fingerprint({**inputs, "folds": num_folds, "permute_labels": seed})
-    recordings = read_recordings(module, config)
     if has_sentences(module):
         from neurodecode.sentence_store import write_sentences
 
-        sentences = module.sentences(config, recordings)
-        return write_sentences(data_fp, (recordings, sentences), preprocessing, seed, home)
+        data = each_recording(module, config), partial(module.sentences, config)
+        return write_sentences(data_fp, data, preprocessing, seed, home)
+    recordings = tuple(each_recording(module, config))
     for recording in recordings:
         check_recording(recording)
     windows = cast(Dataset, module).windows(config, recordings)

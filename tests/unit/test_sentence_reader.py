@@ -21,7 +21,7 @@ from neurodecode.datasets import meg_sentences
 from neurodecode.datasets._sentences.options import SentenceReadOptions
 from neurodecode.datasets._sentences.plan import plan_reading
 from neurodecode.datasets._sentences.trials import Findings, clean_reference, find_trials
-from neurodecode.events import select, write_events
+from neurodecode.events import read_events, select, write_events
 from neurosweep.core.errors import DataError
 
 OPTIONS = SentenceReadOptions()
@@ -189,6 +189,26 @@ def test_practice_sentences_are_left_out_of_every_session(tmp_path):
         plan_reading(table, SentenceReadOptions(practice=9))
 
 
+def test_recordings_without_sentences_are_not_read(tmp_path):
+    rest = replace(trial_events([])[0], timeline="rest", filepath="nowhere_raw.fif")
+    table = write_study(tmp_path, raws={"r1": make_opm(seconds_of(typed()), 8)})
+    write_events(table, [*read_events(table), rest])
+    config = meg_sentences.Config(events=str(table))
+    assert [path.name for path in meg_sentences.sources(config)] == ["events.tsv", "r1_raw.fif"]
+    assert [recording.name for recording in meg_sentences.read_each(config)] == ["S01/r1"]
+
+
+def test_blocks_come_in_the_order_of_their_numbers(tmp_path):
+    rows = [
+        row
+        for number in (10, 2, 1)
+        for row in trial_events(typed(TEXTS[:2]), f"block{number}", filepath=f"{number}.fif")
+    ]
+    write_events(tmp_path / "events.tsv", rows)
+    plan = plan_reading(tmp_path / "events.tsv", OPTIONS)
+    assert [timeline.row.timeline for timeline in plan] == ["block1", "block2", "block10"]
+
+
 def test_clock_of_the_table_need_not_start_with_the_recording(tmp_path, study):
     path = save(make_raw(seconds_of(typed()), 100.0), tmp_path / "r1_raw.fif")
     assert path.is_file()
@@ -222,7 +242,7 @@ def test_table_of_another_recording_is_refused(tmp_path):
         ({"filepath": ""}, "row of type Meg has no filepath"),
         ({"filepath": "gone_raw.fif"}, r"gone_raw\.fif.*cannot be read"),
         ({"type": "Eeg"}, "is of type Eeg, expected Meg"),
-        ({"type": "Word"}, "has no row of type Meg"),
+        ({"type": "Word"}, "timeline 'r1' has sentences but no row of type Meg"),
     ],
 )
 def test_rows_of_recordings_must_name_meg_files(tmp_path, change, message):

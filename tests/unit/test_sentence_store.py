@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import stat
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,7 @@ from neurodecode.sentence_summary import (
     near_duplicate_warning,
     permute_texts,
     sentence_meta,
+    without_samples,
 )
 from neurosweep.core.errors import DataError, PluginError
 from neurosweep.core.layout import Home
@@ -185,6 +188,33 @@ def test_permuted_texts_are_those_of_other_training_sentences(made):
         assert kept[0] == kept[1]
 
 
+def test_only_one_recording_is_in_memory(made, tmp_path, monkeypatch):
+    _, options, result = made
+    seen, most = [], []
+
+    def watch(recording, config):
+        gc.collect()
+        seen.append(weakref.ref(recording.data_CT))
+        most.append(sum(one() is not None for one in seen))
+        return preprocess(recording, config)
+
+    monkeypatch.setattr(sentence_store, "preprocess", watch)
+    assert prepare(tmp_path, options) == result
+    assert most == [1, 1]
+
+
+def test_recordings_of_different_rates_are_refused(tmp_path):
+    two = {"r1": ("S01", typed(TEXTS[:7])), "r2": ("S02", typed(TEXTS[7:]))}
+    raws = {
+        name: make_opm(seconds_of(s), 8, sfreq)
+        for (name, (_, s)), sfreq in zip(two.items(), (100.0, 120.0), strict=True)
+    }
+    table = write_study(tmp_path, two, raws=raws)
+    slow = PreprocessingConfig(lowpass_hz=40.0, resample_hz=0.0)
+    with pytest.raises(DataError, match=r"S01/r1 100 Hz, S02/r2 120 Hz.*resample_hz"):
+        prepare(tmp_path / "home", {"events": str(table)}, slow)
+
+
 def test_folds_are_refused(made, tmp_path):
     _, options, _ = made
     with pytest.raises(DataError, match=r"data\.folds: is 4, must be 1 .* decides its part"):
@@ -207,7 +237,8 @@ def test_no_sentence_to_validate_on_is_an_error(tmp_path):
     table = write_study(tmp_path, few, raws={"r1": make_opm(12.0)})
     with pytest.raises(DataError, match=r"of 3 sentences none is in val .*train 2, dev 1, val 0"):
         prepare(tmp_path / "home", {"events": str(table)})
-    assert not (tmp_path / "home").exists()
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+    assert list((tmp_path / "home" / "store").iterdir()) == []
 
 
 def test_failure_half_way_leaves_nothing(made, tmp_path, monkeypatch):
@@ -241,7 +272,8 @@ def test_306_sensors_and_a_bad_one_in_one_of_two_recordings(tmp_path):
     config = module.Config(events=str(table))
     recordings = module.read(config)
     result = {"data_fp": "x", "split": "", "chance": {}, "subjects": ["S01"]}
-    meta = sentence_meta(recordings, module.sentences(config, recordings), result)
+    told = [without_samples(r, preprocess(r, PreprocessingConfig())) for r in recordings]
+    meta = sentence_meta(told, module.sentences(config, recordings), result)
     assert meta["layout"]["MEG0112"] == [-0.1, -0.1]
     assert min(meta["layout"]["MEG0113"]) >= 0.0
     assert sum(place == [-0.1, -0.1] for place in meta["layout"].values()) == 1

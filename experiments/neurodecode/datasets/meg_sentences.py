@@ -6,6 +6,7 @@ part (train, dev, val or test) depends on its text alone, so no sentence is in t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,13 @@ from pydantic import Field
 from neurodecode.contracts import Location, Recording, Sentences
 from neurodecode.datasets._sentences.items import sentence_items
 from neurodecode.datasets._sentences.options import SentenceReadOptions
-from neurodecode.datasets._sentences.reader import read_sentence_recordings, sentence_sources
+from neurodecode.datasets._sentences.reader import (
+    each_sentence_recording,
+    read_sentence_recordings,
+    sentence_sources,
+)
 
-__all__ = ["DEFAULT_FOLDS", "Config", "read", "sentences", "sources"]
+__all__ = ["DEFAULT_FOLDS", "Config", "read", "read_each", "sentences", "sources"]
 
 DEFAULT_FOLDS = 1
 
@@ -54,6 +59,11 @@ def read(config: Config) -> tuple[Recording, ...]:
         options do not accept.
     """
     return read_sentence_recordings(Path(config.events), config)
+
+
+def read_each(config: Config) -> Iterator[Recording]:
+    """Yield what `read` returns, one recording in memory at a time."""
+    return each_sentence_recording(Path(config.events), config)
 
 
 def sentences(config: Config, recordings: tuple[Recording, ...]) -> Sentences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from neurodecode.datasets._sentences.options import SentenceReadOptions
 from neurodecode.datasets._sentences.trials import Findings, Trial, find_trials
 from neurodecode.events import RECORDING_TYPES, Event, read_events, select
 from neurosweep.core.errors import DataError
+
+_DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,14 @@ def plan_reading(table: Path, options: SentenceReadOptions) -> list[Timeline]:
     where = f"events table {table}"
     events = read_events(table, options.columns)
     rows = recording_rows(table, events)
-    if not select(events, "Sentence"):
-        found = ", ".join(sorted({event.type for event in events}))
-        msg = f"{where}: has no event of type 'Sentence' (it has {found}); every sentence needs a"
-        raise DataError(f"{msg} row with its text, and its keys rows of type 'Keystroke'")
     findings = Findings()
     timelines = []
-    for name, row in sorted(rows.items()):
+    for name, row in sorted(rows.items(), key=lambda named: _natural(named[0])):
         own = [event for event in events if event.timeline == name]
         of_timeline = Findings(findings.problems, [])
         trials = find_trials(own, options, of_timeline)
         path = path_of(row, table, options)
         timelines.append(Timeline(row, path, tuple(trials), tuple(of_timeline.warnings)))
-    lost = sorted({e.timeline for e in select(events, "Sentence")} - set(rows))
-    findings.problems += [
-        f"timeline '{name}' has sentences but no row of type Meg with a filepath" for name in lost
-    ]
     findings.raise_all(where)
     timelines = [t for t in _without_practice(timelines, options.practice) if t.trials]
     if not timelines:
@@ -70,14 +65,25 @@ def plan_reading(table: Path, options: SentenceReadOptions) -> list[Timeline]:
 
 
 def recording_rows(table: Path, events: Sequence[Event]) -> dict[str, Event]:
-    """Return timeline to the row that names its recording.
+    """Return timeline to the row that names its recording, where sentences were typed.
 
     Raises
     ------
     DataError
-        When a row names none, or a name cannot be part of an item's name.
+        When there is no sentence, a row names no recording, or a name cannot be part of an
+        item's name.
     """
-    rows = {event.timeline: event for event in events if event.type in RECORDING_TYPES}
+    where = f"events table {table}"
+    typed = {event.timeline for event in select(events, "Sentence")}
+    if not typed:
+        found = ", ".join(sorted({event.type for event in events}))
+        msg = f"{where}: has no event of type 'Sentence' (it has {found}); every sentence needs a"
+        raise DataError(f"{msg} row with its text, and its keys rows of type 'Keystroke'")
+    rows = {
+        event.timeline: event
+        for event in events
+        if event.type in RECORDING_TYPES and event.timeline in typed
+    }
     findings = Findings()
     for name, row in rows.items():
         if row.type != "Meg":
@@ -87,10 +93,17 @@ def recording_rows(table: Path, events: Sequence[Event]) -> dict[str, Event]:
         for column, value in (("subject", row.subject), ("timeline", name)):
             if "/" in value or value in (".", ".."):
                 findings.problems.append(f"{column} '{value}' must not hold '/' or be dots")
-    if not rows:
-        findings.problems.append("has no row of type Meg, which names a recording by its filepath")
-    findings.raise_all(f"events table {table}")
+    findings.problems += [
+        f"timeline '{name}' has sentences but no row of type Meg with a filepath"
+        for name in sorted(typed - set(rows))
+    ]
+    findings.raise_all(where)
     return rows
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts block2 before block10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(name)]
 
 
 def path_of(row: Event, table: Path, options: SentenceReadOptions) -> Path:

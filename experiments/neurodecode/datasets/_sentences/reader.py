@@ -7,7 +7,7 @@ The table has a row of type ``Meg`` with a ``filepath`` for every timeline; rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,21 @@ def read_sentence_recordings(table: Path, options: SentenceReadOptions) -> tuple
         When the table or a recording is damaged, absent, contradicts the other, or holds what
         the options do not accept.
     """
-    timelines = plan_reading(table, options)
-    recordings = [_read_one(timeline, options) for timeline in timelines]
-    check_together(recordings, options, f"events table {table}")
+    return tuple(each_sentence_recording(table, options))
+
+
+def each_sentence_recording(table: Path, options: SentenceReadOptions) -> Iterator[Recording]:
+    """Yield what `read_sentence_recordings` returns, without keeping any samples."""
     table_sha = {table.name: sha256_file(table)}
-    return tuple(
-        replace(recording, source_sha256={**recording.source_sha256, **table_sha})
-        for recording in recordings
-    )
+    seen: list[Recording] = []
+    for timeline in plan_reading(table, options):
+        recording = _read_one(timeline, options)
+        seen.append(replace(recording, data_CT=recording.data_CT[:, :0].copy()))
+        check_together(seen, options, f"events table {table}")
+        sha = {**recording.source_sha256, **table_sha}
+        recording = replace(recording, source_sha256=sha)
+        yield recording
+        del recording
 
 
 def read_recording(path: Path, row: Event | None, options: SentenceReadOptions) -> Recording:
