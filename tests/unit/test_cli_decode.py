@@ -125,3 +125,19 @@ def test_an_absent_or_wrong_recording_is_an_error(
     wrong.write_bytes(b"\xff\xfe")
     assert main(["decode", str(wrong), *run]) == exits.USER_ERROR
     assert "wrong.fif: is no recording of text" in capsys.readouterr().err
+
+
+def test_the_variants_of_a_trial_reach_its_status(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = _study(home).study_id
+    assert main(["study", "status", study, "--home", str(home), "--json"]) == exits.OK
+    best = json.loads(capsys.readouterr().out)["best"]
+    names = {f"val_{rate}_{name}" for rate in ("wer", "cer") for name in ("greedy", "no_meg")}
+    assert names <= set(best["metrics"])
+    assert names <= set(best["intervals"])
+    assert main(["study", "status", study, "--home", str(home)]) == exits.OK
+    shown = capsys.readouterr().out
+    assert "val_wer_greedy (word error rate, Greedy CTC)" in shown
+    page = (_study(home).report_dir / "index.html").read_text(encoding="utf-8")
+    assert '<section id="sentences">' in page

@@ -9,7 +9,7 @@ import pytest
 
 from neurosweep.core.errors import ConfigError, PredictionsError, WrongCodeError
 from neurosweep.core.layout import AttemptDir
-from neurosweep.exec.endings import Ending, ended_view, explain
+from neurosweep.exec.endings import ProcessEnd, ended_view, explain
 from neurosweep.exec.failures import Stopped, classify, record_of
 from neurosweep.exec.job_api import Diverged
 from neurosweep.exec.protocol import TaskPhase
@@ -60,18 +60,18 @@ def test_errors_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("ending", "kind", "text"),
     [
-        (Ending(signal=signal.SIGKILL, oom_killed=True), Kind.OOM_HOST, "ran out of memory"),
-        (Ending(signal=signal.SIGKILL), Kind.LOST, "SIGKILL"),
-        (Ending(signal=signal.SIGTERM), Kind.LOST, "SIGTERM"),
-        (Ending(signal=signal.SIGSEGV), Kind.USER_ERROR, "SIGSEGV"),
-        (Ending(signal=63), Kind.USER_ERROR, "signal 63|SIGRTMAX"),
-        (Ending(exit_code=7), Kind.USER_ERROR, "exit code 7"),
-        (Ending(exit_code=0), Kind.USER_ERROR, "exit code 0"),
-        (Ending(exit_code=4), Kind.NODE_FAILURE, "disk full"),
-        (Ending(), Kind.LOST, "is gone"),
+        (ProcessEnd(signal=signal.SIGKILL, oom_killed=True), Kind.OOM_HOST, "ran out of memory"),
+        (ProcessEnd(signal=signal.SIGKILL), Kind.LOST, "SIGKILL"),
+        (ProcessEnd(signal=signal.SIGTERM), Kind.LOST, "SIGTERM"),
+        (ProcessEnd(signal=signal.SIGSEGV), Kind.USER_ERROR, "SIGSEGV"),
+        (ProcessEnd(signal=63), Kind.USER_ERROR, "signal 63|SIGRTMAX"),
+        (ProcessEnd(exit_code=7), Kind.USER_ERROR, "exit code 7"),
+        (ProcessEnd(exit_code=0), Kind.USER_ERROR, "exit code 0"),
+        (ProcessEnd(exit_code=4), Kind.NODE_FAILURE, "disk full"),
+        (ProcessEnd(), Kind.LOST, "is gone"),
     ],
 )
-def test_every_silent_end_is_explained(ending: Ending, kind: Kind, text: str) -> None:
+def test_every_silent_end_is_explained(ending: ProcessEnd, kind: Kind, text: str) -> None:
     found, reason = explain(ending)
     assert found is kind
     assert re.search(text, reason)
@@ -79,12 +79,12 @@ def test_every_silent_end_is_explained(ending: Ending, kind: Kind, text: str) ->
 
 def test_a_status_speaks_for_itself(tmp_path: Path) -> None:
     files = AttemptDir(tmp_path)
-    silent = ended_view(files, "j", Ending(exit_code=1), None, "h")
+    silent = ended_view(files, "j", ProcessEnd(exit_code=1), None, "h")
     assert (silent.phase, silent.kind_hint) == (TaskPhase.ENDED, Kind.USER_ERROR)
     files.status.write_text("{}", encoding="utf-8")
-    spoken = ended_view(files, "j", Ending(exit_code=1), None, "h")
+    spoken = ended_view(files, "j", ProcessEnd(exit_code=1), None, "h")
     assert (spoken.kind_hint, spoken.reason, spoken.exit_code) == (None, "", 1)
-    stopped = ended_view(files, "j", Ending(exit_code=1), Kind.HANG, "h")
+    stopped = ended_view(files, "j", ProcessEnd(exit_code=1), Kind.HANG, "h")
     assert stopped.kind_hint is Kind.HANG
 
 
@@ -94,4 +94,4 @@ def test_a_status_speaks_for_itself(tmp_path: Path) -> None:
 def test_a_forged_exit_file_tells_nothing(tmp_path: Path, content: bytes) -> None:
     files = AttemptDir(tmp_path)
     files.exit.write_bytes(content)
-    assert Ending.of_exit_file(files) == Ending()
+    assert ProcessEnd.of_exit_file(files) == ProcessEnd()

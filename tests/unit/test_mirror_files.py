@@ -162,14 +162,14 @@ def test_an_adapter_that_is_too_large_is_left_out_whole(
 
 
 def test_scores_that_the_ledger_does_not_know_are_not_shown(tmp_path: Path) -> None:
-    study, builder = build_study(tmp_path, per_round=1, rounds=1, floor=1, fail_share=0.0)
+    study, home = build_study(tmp_path, per_round=1, rounds=1, floor=1, fail_share=0.0)
     state = load_state(study)
     trial = state.trials["r01t000"]
     path = study.trial("r01t000").scores_json
-    assert "scores.json" in trial_artifacts(study, builder.home, state, trial)
+    assert "scores.json" in trial_artifacts(study, home, state, trial)
     assert read_scores(path, trial.scores_sha)["metrics"] == trial.metrics
     path.write_text(path.read_text().replace("val_cer", "val_cur"))
-    assert "scores.json" not in trial_artifacts(study, builder.home, state, trial)
+    assert "scores.json" not in trial_artifacts(study, home, state, trial)
     with pytest.raises(DataError, match=r"scores.json: was changed after it had been scored"):
         read_scores(path, trial.scores_sha)
 

@@ -18,7 +18,7 @@ _MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProcessEnd:
     """Hold how a process ended.
 
     Attributes
@@ -37,7 +37,7 @@ class Ending:
     reason: str = ""
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Ending:
+    def from_dict(cls, data: Mapping[str, Any]) -> ProcessEnd:
         """Read what the fork server says of an end; a field of another type counts as unknown."""
         code, number = data.get("exit_code"), data.get("signal")
         return cls(
@@ -48,7 +48,7 @@ class Ending:
         )
 
     @classmethod
-    def of_exit_file(cls, files: AttemptDir) -> Ending:
+    def of_exit_file(cls, files: AttemptDir) -> ProcessEnd:
         """Read ``exit.json`` of an attempt, if there is one."""
         try:
             data = read_json(files.exit, _MAX_BYTES)
@@ -57,7 +57,7 @@ class Ending:
         return cls.from_dict(data) if isinstance(data, dict) else cls()
 
 
-def explain(ending: Ending) -> tuple[Kind, str]:
+def explain(ending: ProcessEnd) -> tuple[Kind, str]:
     """Return kind and sentence for a process that ended without a status."""
     if ending.oom_killed:
         return Kind.OOM_HOST, "the kernel killed it because the machine ran out of memory"
@@ -83,7 +83,7 @@ def _signal_name(number: int) -> str:
 
 
 def ended_view(
-    files: AttemptDir, job: str, ending: Ending, why: Kind | None, host: str
+    files: AttemptDir, job: str, ending: ProcessEnd, why: Kind | None, host: str
 ) -> TaskView:
     """Return the view of a process that is over.
 

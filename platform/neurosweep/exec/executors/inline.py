@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.exec.claim import JOB_VARIABLE, read_claim
-from neurosweep.exec.endings import Ending, ended_view
+from neurosweep.exec.endings import ProcessEnd, ended_view
 from neurosweep.exec.protocol import (
     ExecSettings,
     Executor,
@@ -75,7 +75,7 @@ class InlineExecutor:
             except DataError:
                 job = f"{token}-unknown"
             if job is not None:
-                ending = Ending.of_exit_file(task.files)
+                ending = ProcessEnd.of_exit_file(task.files)
                 host = socket.gethostname()
                 self._over[task.key] = ended_view(task.files, job, ending, None, host)
                 jobs[task.trial] = job
@@ -109,7 +109,7 @@ class InlineExecutor:
         with _restored(self._settings.code_root):
             os.environ.update({**task.env, JOB_VARIABLE: job})
             code = run_attempt(task.attempt_dir, isolated=False)
-        return ended_view(task.files, job, Ending(exit_code=code), None, socket.gethostname())
+        return ended_view(task.files, job, ProcessEnd(exit_code=code), None, socket.gethostname())
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.core.files import read_json
 from neurosweep.exec.claim import ProcessMark, read_claim
-from neurosweep.exec.endings import Ending, ended_view
+from neurosweep.exec.endings import ProcessEnd, ended_view
 from neurosweep.exec.heartbeat import is_stalled, read_heartbeat
 from neurosweep.exec.protocol import (
     ExecSettings,
@@ -59,7 +59,7 @@ class _Task:
     trusted: bool = True
     why: Kind | None = None
     kill_at: float | None = None
-    ending: Ending | None = None
+    ending: ProcessEnd | None = None
 
     @property
     def running(self) -> bool:
@@ -223,16 +223,16 @@ class LocalExecutor:
             if task.why is not None:
                 self._stop(task, task.why)
         elif kind == "dropped":
-            task.ending = Ending(reason="ended before it started")
+            task.ending = ProcessEnd(reason="ended before it started")
         elif kind == "ended":
-            self._take_end(task, Ending.from_dict(event))
+            self._take_end(task, ProcessEnd.from_dict(event))
 
     def _tell_cold(self, why: str) -> None:
         if why and not self._told_cold:
             self._told_cold = True
             logger.warning("attempts start cold, each with its own imports: %s", why)
 
-    def _take_end(self, task: _Task, ending: Ending) -> None:
+    def _take_end(self, task: _Task, ending: ProcessEnd) -> None:
         found = self._find(task.spec) if ending.exit_code == EXIT_CLAIMED else None
         if found is None:
             task.ending = ending
@@ -267,7 +267,7 @@ class LocalExecutor:
             return
         assert task.started is not None
         if not task.ours and self._is_over(task):
-            task.ending = Ending.of_exit_file(task.spec.files)
+            task.ending = ProcessEnd.of_exit_file(task.spec.files)
             return
         now = self._clock.now()
         if task.why is None and now - task.started > task.spec.timeout_s:
@@ -322,14 +322,14 @@ class LocalExecutor:
             claim = read_claim(spec.files.claim)
         except DataError as error:
             logger.warning("%s", error)
-            return _Task(spec, "unknown", ending=Ending.of_exit_file(spec.files))
+            return _Task(spec, "unknown", ending=ProcessEnd.of_exit_file(spec.files))
         if claim is None:
             return None
         noted = _noted_mark(registry_file(self._folder, claim.job), claim.job, spec)
         mark = noted or claim.mark
         task = _Task(spec, claim.job, mark, claim.t, ours=False, trusted=noted is not None)
         if spec.files.status.is_file() and mark.local and not mark.is_alive():
-            task.ending = Ending.of_exit_file(spec.files)
+            task.ending = ProcessEnd.of_exit_file(spec.files)
         return task
 
 
