@@ -110,6 +110,25 @@ def test_sentences_with_few_keys_are_left_out_with_a_warning():
     assert len(find_trials([e for e in rows if e not in keys[5:]], OPTIONS, Findings())) == 3
 
 
+def test_sentences_with_long_pauses_are_left_out_with_a_warning():
+    rows = trial_events(typed(TEXTS[:3]))
+    rows = [replace(e, start=e.start + 70.0) if e.start > 2.0 else e for e in rows]
+    findings = Findings()
+    trials = find_trials(rows, OPTIONS, findings)
+    assert [trial.trial_id for trial in trials] == ["t01", "t02"]
+    assert findings.warnings == [
+        "1 of 3 sentences took more than 60 s to type and are left out: t00"
+    ]
+    assert len(find_trials(rows, SentenceReadOptions(longest_s=90.0), Findings())) == 3
+
+
+def test_keys_and_typed_characters_that_differ_in_number_are_told():
+    rows = [e for e in trial_events(typed(TEXTS[:2])) if e.start != 1.0]
+    findings = Findings()
+    assert len(find_trials(rows, OPTIONS, findings)) == 2
+    assert "1 of 2 sentences have other numbers of key presses than typed" in findings.warnings[0]
+
+
 def test_keys_of_no_sentence_are_told():
     rows = trial_events(typed(TEXTS[:2]))
     stray = replace(rows[-1], start=99.0, trial_id="gone")

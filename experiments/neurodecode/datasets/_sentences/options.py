@@ -25,6 +25,10 @@ class SentenceReadOptions(ReadOptions):
         int,
         Field(ge=0, le=100, description="First sentences of every session that are left out"),
     ] = 0
+    longest_s: Annotated[
+        float,
+        Field(gt=0, le=600.0, description="Sentences that took longer to type are left out"),
+    ] = 60.0
     allow_mixed_sss: Annotated[
         bool, Field(description="Accept recordings with and without SSS")
     ] = False

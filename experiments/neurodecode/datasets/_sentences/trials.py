@@ -85,22 +85,37 @@ def find_trials(
     keys = _keys_of(events, rows, names, findings)
     trials: list[Trial] = []
     incomplete: list[str] = []
+    slow: list[str] = []
     for name, row in zip(names, rows, strict=True):
         before = len(findings.problems)
         trial = _trial(name, row, keys.get(name, []), options, findings)
         if len(trial.keys) < _LEAST_KEYS * len(trial.reference):
             incomplete.append(name)
+        elif trial.keys[-1].start - trial.keys[0].start > options.longest_s:
+            slow.append(name)
         elif len(findings.problems) == before:
             trials.append(trial)
-    if incomplete:
-        listed = ", ".join(incomplete[:5]) + (" and others" if len(incomplete) > 5 else "")
+    _warn(findings, len(rows), incomplete, "have fewer key presses than half of their characters")
+    _warn(findings, len(rows), slow, f"took more than {options.longest_s:g} s to type")
+    if unlike := [t.trial_id for t in trials if len(t.keys) != len(t.typed)]:
         findings.warnings.append(
-            f"{len(incomplete)} of {len(rows)} sentences have fewer key presses than half of their"
-            f" characters and are left out: {listed}"
+            f"{len(unlike)} of {len(rows)} sentences have other numbers of key presses than typed"
+            f" characters: {_some(unlike)}"
         )
     trials.sort(key=lambda trial: trial.keys[0].start)
     findings.problems += _overlaps(trials)
     return trials
+
+
+def _warn(findings: Findings, total: int, names: Sequence[str], why: str) -> None:
+    if names:
+        findings.warnings.append(
+            f"{len(names)} of {total} sentences {why} and are left out: {_some(names)}"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
 
 
 def clean_reference(text: str) -> str | None:
