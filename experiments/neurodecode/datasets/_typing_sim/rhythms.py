@@ -18,10 +18,10 @@ from neurodecode.datasets._typing_sim.person import Person
 from neurodecode.datasets._typing_sim.spectra import coloured_noise, peak
 
 _ALPHA_SOURCES = 6
-_ALPHA_NAM, _MU_NAM, _BETA_NAM = 11.0, 8.0, 9.0
+_ALPHA_NAM, _MU_NAM, _BETA_NAM = 11.0, 12.0, 9.0
 _ALPHA_SD_HZ, _BETA_SD_HZ = 0.8, 2.0
 _HAND_SOURCES = 3
-_DEPTH = {"mu": 0.5, "beta": 0.65}
+_DEPTH = {"mu": 0.65, "beta": 0.65}
 _SAME_SIDE = 0.55
 _FALL_S = (-0.9, 0.5)
 _REBOUND_S, _REBOUND_SD_S, _REBOUND = 1.0, 0.3, 0.6
