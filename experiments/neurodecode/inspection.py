@@ -15,6 +15,7 @@ from neurodecode.contracts import (
     SentenceItem,
     Sentences,
 )
+from neurodecode.sentence_chance import chance as sentence_chance
 from neurodecode.sentence_summary import (
     PARTS,
     check_sentences,
@@ -22,7 +23,6 @@ from neurodecode.sentence_summary import (
     of_part,
     part_size,
 )
-from neurodecode.sentence_summary import chance as sentence_chance
 from neurodecode.store_summary import chance, check_windows
 from neurodecode.stores import check_folds, each_recording, has_sentences, load_dataset
 from neurosweep.core.config import StrictModel, validate

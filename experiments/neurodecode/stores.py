@@ -45,7 +45,7 @@ _PACKAGE = Path(__file__).parent
 _CODE = (
     *("contracts.py", "events.py", "checks.py", "splits.py"),
     *("stores.py", "store_summary.py", "store_writer.py"),
-    *("sentence_store.py", "sentence_summary.py", "decoding/alphabet.py"),
+    *("sentence_store.py", "sentence_summary.py", "sentence_chance.py", "decoding/alphabet.py"),
 )
 
 

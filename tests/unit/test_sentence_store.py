@@ -22,8 +22,8 @@ from neurodecode.decoding.alphabet import SYMBOLS
 from neurodecode.inspection import check_recordings, describe_data, typing_facts
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.preprocessing.pipeline import preprocess
+from neurodecode.sentence_chance import chance
 from neurodecode.sentence_summary import (
-    chance,
     check_sentences,
     near_duplicate_warning,
     permute_texts,
