@@ -15,17 +15,16 @@ import transformers.models.llama.modeling_llama  # noqa: F401
 from peft import PeftModel
 
 from neurodecode.config import LlmRecipe, read_config
-from neurodecode.llm.backend import Backend, load_backend
+from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
 from neurodecode.llm.feature_store import FeatureStore, read_feature_store
 from neurodecode.llm.features import WordTargets
 from neurodecode.llm.generate import LlmHypothesis, generate
 from neurodecode.llm.lora import merged, save_adapter
 from neurodecode.llm.prompt import Reading
+from neurodecode.llm.reading import backend_for
 from neurodecode.llm.sources import NoisySource, Source, StoredSource, WithoutWords, reading_of
 from neurodecode.llm.train import train_lora
-from neurodecode.training.evaluate import pick_device
-from neurosweep.core.errors import DataError
 from neurosweep.exec.job_api import JobContext
 
 ADAPTER = "adapter"
@@ -65,7 +64,7 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
         for number, folder in enumerate(ctx.folds):
             ctx.beat(f"load fold {number}")
             store = read_feature_store(folder, ("train", "dev", ctx.part))
-            backend = _backend_for(store, config.llm)
+            backend = backend_for(store.meta, config)
             model = progress.train(backend, store, config.llm, number)
             name = ADAPTER if number == 0 else f"{ADAPTER}{number:02d}"
             save_adapter(model, ctx.ckpt_dir / name)
@@ -118,17 +117,6 @@ def _line(item: str, hypotheses: Sequence[LlmHypothesis]) -> dict[str, Any]:
 
 def _without_words(readings: Sequence[Reading]) -> list[Reading]:
     return [reading.without_words() for reading in readings]
-
-
-def _backend_for(store: FeatureStore, config: LlmConfig) -> Backend:
-    backend = load_backend(config)
-    backend.model.to(pick_device(config.device))
-    made_for, hidden = store.meta["backend"], int(store.meta["hidden"])
-    if (made_for, hidden) != (backend.name, backend.hidden):
-        msg = f"features were made for backend '{made_for}' with vectors of {hidden}, not for"
-        msg += f" '{backend.name}' with vectors of {backend.hidden}; prepare them again"
-        raise DataError(msg)
-    return backend
 
 
 def training_source(backend: Backend, store: FeatureStore, noise: str, seed: int) -> Source:

@@ -52,10 +52,11 @@ def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Bac
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
         options |= {"dtype": torch.float32, "output_loading_info": True}
-        model, report = AutoModelForCausalLM.from_pretrained(str(folder), **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except (*_UNREADABLE, SafetensorError) as error:
         msg = f"backend '{name}': {folder} cannot be loaded ({_first_line(error)}); it must be what"
         raise DataError(f"{msg} save_pretrained writes for a causal language model") from error
+    model, report = loaded
     lacking = sorted({*report["missing_keys"], *report["mismatched_keys"]})
     if lacking:
         msg = f"backend '{name}': the weights in {folder} lack {lacking[0]} (of {len(lacking)})"
