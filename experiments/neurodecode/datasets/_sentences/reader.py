@@ -81,9 +81,10 @@ def read_sentence_recordings(table: Path, options: SentenceReadOptions) -> tuple
 
 def each_sentence_recording(table: Path, options: SentenceReadOptions) -> Iterator[Recording]:
     """Yield what `read_sentence_recordings` returns, without keeping any samples."""
+    timelines = plan_reading(table, options)
     table_sha = {table.name: sha256_file(table)}
     seen: list[Recording] = []
-    for timeline in plan_reading(table, options):
+    for timeline in timelines:
         recording = _read_one(timeline, options)
         seen.append(replace(recording, data_CT=recording.data_CT[:, :0].copy()))
         check_together(seen, options, f"events table {table}")
