@@ -143,7 +143,7 @@ def test_files_that_the_readme_names_exist() -> None:
 def test_every_bundled_recipe_is_listed() -> None:
     folder = REPO / "experiments/neurodecode/recipes"
     listed = re.findall(
-        r"^\| `(\w+)` \| (?:included|`--set data.(?:path=FOLDER|events=TABLE)`) \|",
+        r"^\| `(\w+)` \| (?:included|simulated|`--set data.(?:path=FOLDER|events=TABLE)`) \|",
         README,
         re.MULTILINE,
     )
