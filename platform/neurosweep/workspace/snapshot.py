@@ -15,7 +15,9 @@ from neurosweep.core.fingerprint import fingerprint
 from neurosweep.workspace.gitstate import GitState, open_repository, package_files
 
 _SUFFIXES = frozenset({".py", ".pyi", ".toml", ".json", ".txt", ".md", ".typed", ".sh"})
+_WEIGHTS = ".safetensors"
 _MAX_FILE_BYTES = 2_000_000
+_MAX_WEIGHTS_BYTES = 10_000_000
 _READ_ONLY = 0o444
 
 
@@ -42,8 +44,8 @@ def take_snapshot(package_dir: Path, target: Path, state: GitState) -> Snapshot:
     """Copy a package's code below a folder and make the files read-only.
 
     A clean commit is copied out of git; anything else is copied as it lies there, and the
-    diff is kept beside it as ``uncommitted.diff``. Text files only: recordings and weights
-    are data, which jobs get from stores.
+    diff is kept beside it as ``uncommitted.diff``. Text files, and small weights that are part
+    of the package; recordings and all else are data, which jobs get from stores.
 
     Parameters
     ----------
@@ -101,7 +103,11 @@ def tree_sha(root: Path) -> str:
 
 
 def _is_source(path: Path | PurePosixPath) -> bool:
-    return "__pycache__" not in path.parts and path.suffix in _SUFFIXES
+    return "__pycache__" not in path.parts and path.suffix in {*_SUFFIXES, _WEIGHTS}
+
+
+def _fits(path: Path | PurePosixPath, size: int) -> bool:
+    return size <= (_MAX_WEIGHTS_BYTES if path.suffix == _WEIGHTS else _MAX_FILE_BYTES)
 
 
 def _write_read_only(path: Path, data: bytes) -> None:
@@ -125,7 +131,7 @@ def _archived(package_dir: Path, commit: str) -> Iterator[tuple[Path, bytes]]:
     with tarfile.open(fileobj=buffer) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
-            if not member.isfile() or not _is_source(name) or member.size > _MAX_FILE_BYTES:
+            if not member.isfile() or not _is_source(name) or not _fits(name, member.size):
                 continue
             file = archive.extractfile(member)
             assert file is not None
@@ -141,5 +147,5 @@ def _lying(package_dir: Path) -> Iterator[tuple[Path, bytes]]:
             paths = package_files(repo, package_dir.resolve())
         package_dir = package_dir.resolve()
     for path in paths:
-        if _is_source(path.relative_to(package_dir)) and path.stat().st_size <= _MAX_FILE_BYTES:
+        if _is_source(path.relative_to(package_dir)) and _fits(path, path.stat().st_size):
             yield path.relative_to(package_dir), path.read_bytes()
