@@ -13,7 +13,7 @@ part. Dev counts as train.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from neurodecode.contracts import Recording, Sentences
@@ -21,7 +21,16 @@ from neurodecode.datasets._sentences.options import SentenceReadOptions
 from neurodecode.datasets._typing_sim.options import Config
 from neurosweep.core.errors import DataError
 
-__all__ = ["DEFAULT_FOLDS", "Config", "default_folder", "make", "read", "sentences", "sources"]
+__all__ = [
+    "DEFAULT_FOLDS",
+    "Config",
+    "default_folder",
+    "make",
+    "read",
+    "read_each",
+    "sentences",
+    "sources",
+]
 
 DEFAULT_FOLDS = 1
 
@@ -84,6 +93,19 @@ def read(config: Config) -> tuple[Recording, ...]:
     from neurodecode.datasets._sentences.reader import read_sentence_recordings
 
     return read_sentence_recordings(_table(config), SentenceReadOptions())
+
+
+def read_each(config: Config) -> Iterator[Recording]:
+    """Yield the recordings of `read` one at a time, so that one only is in memory.
+
+    Raises
+    ------
+    DataError
+        When they were not made, or are damaged.
+    """
+    from neurodecode.datasets._sentences.reader import each_sentence_recording
+
+    return each_sentence_recording(_table(config), SentenceReadOptions())
 
 
 def sentences(config: Config, recordings: tuple[Recording, ...]) -> Sentences:

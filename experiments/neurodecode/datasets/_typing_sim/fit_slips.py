@@ -80,8 +80,9 @@ def slip_figures(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     total = sum(kinds.values())
     return {
         "num_slips": total,
-        "shares": {kind: round(kinds[kind] / total, 3) for kind in SLIPS},
+        "shares": {kind: round(kinds[kind] / max(total, 1), 3) for kind in SLIPS},
         "beside": {
-            kind: round(near[kind] / kinds[kind], 3) for kind in ("substitution", "insertion")
+            kind: round(near[kind] / max(kinds[kind], 1), 3)
+            for kind in ("substitution", "insertion")
         },
     }

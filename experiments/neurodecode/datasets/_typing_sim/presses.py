@@ -9,6 +9,7 @@ the dipoles of a key, so that neighbours on the keyboard look alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -110,16 +111,21 @@ def key_fields(
     keys, tuning = all_keys(), key_tuning()
     own_turn = rng.normal(0.0, _PERSON_TURN_DEG, tuning.turn_deg.shape)
     turn = tuning.turn_deg + own_turn + person.hand_turn_deg + session.turn_deg
-    fields = np.zeros((len(info["ch_names"]), len(keys), len(COMPONENTS)))
-    for number, component in enumerate(COMPONENTS):
-        strength = session.gain * component.moment * tuning.gain[:, number]
-        for own_side, share in ((False, 1.0), (True, component.same_side)):
-            place, forward = _hand_area(keys, person, component.sensory, own_side)
-            # Hemispheres mirror each other, and so do the turns of their dipoles.
-            side = np.where(place[:, 0] < 0, 1.0, -1.0)
-            moment = rotated(place, forward, side * turn[:, number])
-            leads = lead_field(info, place)
-            fields[:, :, number] += share * strength * np.einsum("ckx,kx->ck", leads, moment)
+    areas = list(product((False, True), repeat=2))
+    dipoles = [_hand_area(keys, person, sensory, own_side) for sensory, own_side in areas]
+    leads = lead_field(info, np.concatenate([place for place, _ in dipoles]))
+    fields = np.zeros((len(leads), len(keys), len(COMPONENTS)))
+    for number, (sensory, own_side) in enumerate(areas):
+        place, forward = dipoles[number]
+        own_leads = leads[:, number * len(keys) :][:, : len(keys)]
+        # Hemispheres mirror each other, and so do the turns of their dipoles.
+        side = np.where(place[:, 0] < 0, 1.0, -1.0)
+        for which, component in enumerate(COMPONENTS):
+            if component.sensory == sensory:
+                moment = rotated(place, forward, side * turn[:, which])
+                share = component.same_side if own_side else 1.0
+                strength = share * session.gain * component.moment * tuning.gain[:, which]
+                fields[:, :, which] += strength * np.einsum("ckx,kx->ck", own_leads, moment)
     return fields
 
 

@@ -46,7 +46,7 @@ def _code_sha() -> str:
     own = Path(__file__).parent
     text = own.parents[1] / "text"
     files = [
-        *own.glob("*.py"),
+        *(file for file in own.glob("*.py") if not file.name.startswith("fit_")),
         *(bundled_folder() / name for name in (NOISE_FILE, TYPING_FILE)),
         Path(_neuromag.__file__).with_name("helmet.csv"),
         text / "files" / "cc0.txt.gz",
