@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig
-from neurodecode.llm.lora import attach, load_adapter, merged, quiet_peft, save_adapter
+from neurodecode.llm.lora import attach, folded, load_adapter, merged, quiet_peft, save_adapter
 from neurodecode.llm.prompt import IGNORED, Prompter, Reading
 from neurodecode.llm.soup import adapter_state
 from neurodecode.llm.sources import StoredSource
@@ -156,6 +156,34 @@ def test_the_gradient_of_the_loss_is_right(folder: Path) -> None:
     )
     for left, right in zip(mine, torch.autograd.grad(loss, trained), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 16])
+def test_folding_changes_neither_values_nor_gradients(folder: Path, rank: int) -> None:
+    backend = tiny_backend(folder)
+    model = attach(backend, LlmConfig(lora_rank=rank, lora_alpha=1.5), seed=0).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_(0, 0.1)
+    batch = Prompter(backend).examples(_readings(4, 5))
+    plain = batch_loss(model, batch, 0.02)
+    gradients = torch.autograd.grad(plain, trained)
+    changed: list[Any] = []
+    with folded(model):
+        loss = batch_loss(model, batch, 0.02)
+        changed += [module for module in model.modules() if "forward" in vars(module)]
+        for left, right in zip(gradients, torch.autograd.grad(loss, trained), strict=True):
+            assert torch.allclose(left, right, atol=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), abs=1e-5)
+    assert len(changed) == (14 if rank == 16 else 0)
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_adapters_with_dropout_are_not_folded(folder: Path) -> None:
+    model = attach(tiny_backend(folder), LlmConfig(lora_rank=16, lora_dropout=0.1), seed=0)
+    with folded(model):
+        assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_training_reads_the_word_vectors(folder: Path) -> None:

@@ -202,10 +202,10 @@ def length_batches(
 
     Notes
     -----
-    Lengths are blurred by a quarter of their spread, so that the same rows do not always meet.
+    Lengths are blurred by a tenth of their spread, so that the same rows do not always meet.
     """
     length_N = np.asarray(lengths, dtype=np.float64)
-    blurred_N = length_N + 0.25 * length_N.std() * rng.standard_normal(len(length_N))
+    blurred_N = length_N + 0.1 * length_N.std() * rng.standard_normal(len(length_N))
     order_N = np.argsort(blurred_N, kind="stable")
     batches = np.array_split(order_N, num_batches)
     return [batches[b] for b in rng.permutation(num_batches)]

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig
-from neurodecode.llm.lora import attach
+from neurodecode.llm.lora import attach, folded
 from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, length_batches
 from neurodecode.llm.sources import Source
 from neurodecode.training.schedule import linear_warmup_cosine
@@ -105,11 +105,13 @@ class Tuning:
 
     def run(self, should_stop: Callable[[], bool]) -> PeftModel:
         """Train, and return the model in evaluation mode."""
-        for epoch in range(1, self.config.epochs + 1):
-            if self._epoch(epoch, should_stop):
-                break
-        if self._losses:
-            self._look(epoch)
+        self.model.train()
+        with folded(self.model):
+            for epoch in range(1, self.config.epochs + 1):
+                if self._epoch(epoch, should_stop):
+                    break
+            if self._losses:
+                self._look(epoch)
         self.best.restore(self.model)
         return self.model.eval()
 
@@ -132,7 +134,6 @@ class Tuning:
             group["lr"] = linear_warmup_cosine(
                 self.steps, config.learning_rate, warmup, self.total_steps
             )
-        self.model.train()
         dropout = Dropout(config.ctc_dropout, config.meg_dropout, self.rng)
         batch = self.prompter.examples(readings, dropout)
         loss = batch_loss(self.model, batch, config.label_smoothing)
@@ -155,6 +156,7 @@ class Tuning:
         if self.dev:
             metrics["dev_loss"] = dev_loss(self.model, self.prompter, self.dev)
             self.best.offer(metrics["dev_loss"], self.model)
+            self.model.train()
         self.log(self.steps, epoch, **metrics)
         return bool(self.dev) and self.best.exhausted
 
