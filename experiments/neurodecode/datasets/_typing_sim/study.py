@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from neurodecode.datasets import _neuromag
 from neurodecode.datasets._typing_sim.bundle import NOISE_FILE, TYPING_FILE, bundled_folder
 from neurodecode.datasets._typing_sim.fif import write_fif
+from neurodecode.datasets._typing_sim.keyboard import SPACE
 from neurodecode.datasets._typing_sim.options import Config
 from neurodecode.datasets._typing_sim.person import Person, draw_person
 from neurodecode.datasets._typing_sim.recording import Chances, simulate
@@ -165,38 +167,25 @@ def _events(
     config: Config, person: Person, timeline: str, file: str, script: Script
 ) -> list[Event]:
     """Return the rows of one recording: itself, its sentences and their keys."""
-
-    def event(kind: str, start: float, duration: float, **more: object) -> Event:
-        fields = {"subject": subject_name(person), "task": "typing", **more}
-        return Event(kind, round(start, 4), round(duration, 4), timeline, **fields)  # type: ignore[arg-type]
-
-    rows = [
-        event("Meg", 0.0, script.duration_s, filepath=file, frequency=config.sfreq_hz),
-    ]
+    name = subject_name(person)
+    row = Event("Meg", 0.0, script.duration_s, timeline, subject=name, task="typing")
+    rows = [replace(row, filepath=file, frequency=config.sfreq_hz)]
     for number, sentence in enumerate(script.sentences):
-        trial = f"{number:04d}"
-        first, last = sentence.press_s[0], sentence.press_s[-1]
+        trial = replace(row, trial_id=f"{number:04d}")
+        starts = [round(float(moment), 4) for moment in sentence.press_s]
         rows.append(
-            event(
-                "Sentence",
-                float(first),
-                float(last - first) + _HOLD_S,
+            replace(
+                trial,
+                type="Sentence",
+                start=starts[0],
+                duration=round(starts[-1] - starts[0] + _HOLD_S, 4),
                 text=sentence.reference,
                 language=_LANGUAGE,
-                trial_id=trial,
                 extra={"typed": sentence.typed},
             )
         )
-        for moment, character in zip(sentence.press_s, sentence.typed, strict=True):
-            button = "space" if character == " " else character
-            rows.append(
-                event(
-                    "Keystroke",
-                    float(moment),
-                    _HOLD_S,
-                    text=character,
-                    button=button,
-                    trial_id=trial,
-                )
-            )
+        key = replace(trial, type="Keystroke", duration=_HOLD_S)
+        for start, character in zip(starts, sentence.typed, strict=True):
+            button = SPACE if character == " " else character
+            rows.append(replace(key, start=start, text=character, button=button))
     return rows
