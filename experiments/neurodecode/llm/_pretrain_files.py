@@ -51,8 +51,27 @@ def _set(path: Path, name: str, value: str) -> None:
     path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n")
 
 
+def read_phases(folder: Path, sentences: Sequence[str]) -> list[dict[str, Any]]:
+    """Return how a model was trained so far.
+
+    Raises
+    ------
+    ValueError
+        When that was on another text than these sentences.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if manifest["text"]["sha256"] != text_sha(sentences):
+        raise ValueError(f"{folder}: its model was trained on another text; begin anew")
+    phases: list[dict[str, Any]] = manifest["training"]
+    return phases
+
+
 def write_manifest(
-    folder: Path, sentences: Sequence[str], training: dict[str, Any], scores: dict[str, Any]
+    folder: Path,
+    model: Any,
+    sentences: Sequence[str],
+    phases: Sequence[dict[str, Any]],
+    scores: dict[str, Any],
 ) -> None:
     """Write what the model was trained on, how, and what it reaches."""
     manifest = {
@@ -65,7 +84,8 @@ def write_manifest(
             "sources": LICENCES,
             "rule": "neurodecode.text.near_duplicates.allowed_text",
         },
-        "training": training,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training": phases,
         "held_out": scores,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

@@ -9,18 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from neurodecode.llm._pretrain_noise import Noisy, misread
 from neurodecode.llm._pretrain_tokenizer import BOS_ID, EOS_ID, LETTER_IDS, PAD_ID, encode
+from neurodecode.llm.alignment import word_ranges
 from neurodecode.llm.word_vectors import centre_and_scale, word_vectors
 
 CTC, MEG, OUTPUT = "CTC: ", "\nMEG: ", "\nOutput: "
 IGNORED = -100
 _VECTOR = -1
 _ZERO = -2
+_LEAST_HIDDEN = 0.3
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,17 @@ class PromptNoise:
         The same of the noise on word vectors, in multiples of their norm.
     no_vectors
         Share of prompts without word vectors.
+    blind
+        Share of prompts in which read words are hidden, 30 to 100 % of them, and all word vectors
+        are there. Without it, a model learns to read and never looks at the vectors.
     dropout
-        Share of the read characters, and of the word vectors, that are set to zero.
+        Share of the other read characters, and of the word vectors, that are set to zero.
     """
 
     max_rate: float = 0.45
     max_vector_noise: float = 1.5
     no_vectors: float = 0.35
+    blind: float = 0.35
     dropout: float = 0.1
 
     def weaker(self, strength: float) -> PromptNoise:
@@ -86,14 +93,17 @@ def plain_row(sentence: str) -> Row:
 def denoising_row(sentence: str, noise: PromptNoise, rng: np.random.Generator) -> Row:
     """Return a prompt with a misread sentence, and the sentence to be learnt after it."""
     noisy = misread(sentence, rng.uniform(0, noise.max_rate), rng)
-    words = noisy.words if rng.random() >= noise.no_vectors else ()
+    blind = rng.random() < noise.blind
+    words = noisy.words if blind or rng.random() >= noise.no_vectors else ()
     row = prompt_row(Noisy(noisy.text, words), rng.uniform(0, noise.max_vector_noise))
-    start = len(encode(CTC))
     places = np.array(row.places)
-    droppable = np.zeros(len(places), bool)
-    droppable[start : start + len(noisy.text)] = True
-    droppable |= places == _VECTOR
-    dropped = droppable & (rng.random(len(places)) < noise.dropout)
+    read = slice(len(CTC), len(CTC) + len(noisy.text))
+    dropped = np.zeros(len(places), bool)
+    dropped[read] = True
+    dropped |= places == _VECTOR
+    dropped &= rng.random(len(places)) < (0.0 if blind else noise.dropout)
+    if blind:
+        dropped[read] = _hidden(noisy.text, rng.uniform(_LEAST_HIDDEN, 1), rng)
     kept = [word for word, gone in zip(words, dropped[places == _VECTOR], strict=True) if not gone]
     answer = (*encode(sentence), EOS_ID)
     return Row(
@@ -102,6 +112,14 @@ def denoising_row(sentence: str, noise: PromptNoise, rng: np.random.Generator) -
         tuple(kept),
         row.vector_noise,
     )
+
+
+def _hidden(text: str, share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which characters of a text belong to words that are hidden, `share` of all."""
+    hidden = np.zeros(len(text), bool)
+    for start, stop in word_ranges(text):
+        hidden[start:stop] = rng.random() < share
+    return hidden
 
 
 def prompt_row(noisy: Noisy, vector_noise: float) -> Row:

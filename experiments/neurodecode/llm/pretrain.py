@@ -10,7 +10,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurodecode.llm._pretrain_files import save_model, write_manifest
+from neurodecode.llm._pretrain_files import read_phases, save_model, write_manifest
 from neurodecode.llm._pretrain_prompts import (
     IGNORED,
     PromptNoise,
@@ -44,6 +44,7 @@ _POOL = 16
 _LOG_EVERY = 50
 _SCORED = 1000
 _DENOISED = 200
+_SECOND_RATE = 1.5e-3
 _RATE, _VECTOR_NOISE = 0.3, 0.75
 Log = Callable[[str], None]
 
@@ -122,6 +123,7 @@ def pretrain(
     sentences: Sequence[str],
     config: PretrainConfig,
     *,
+    start: Path | None = None,
     log: Log = lambda _: None,
     save: Callable[[Any], None] = lambda _: None,
     save_every_s: float = 300.0,
@@ -134,6 +136,8 @@ def pretrain(
         Normalised sentences.
     config
         Options.
+    start
+        Folder of a model to go on from, with new moments of AdamW; None begins anew.
     log
         Gets a line now and then.
     save
@@ -153,7 +157,7 @@ def pretrain(
     """
     if config.minutes is None and config.steps is None:
         raise ValueError("minutes or steps must be given, or training never ends")
-    model = build_model(config)
+    model = build_model(config) if start is None else _read(start)
     model.set_attn_implementation("eager")  # in bfloat16 on a CPU faster than the fused one
     model.train()
     optimiser = _optimiser(model, config)
@@ -179,6 +183,12 @@ def pretrain(
             saved = time.monotonic()
     model.set_attn_implementation("sdpa")
     return model.eval(), losses
+
+
+def _read(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder)
 
 
 def _optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
@@ -295,16 +305,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=None, help="35 unless --steps is given")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, default=None, help="folder to go on from")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     minutes = 35.0 if options.minutes is None and options.steps is None else options.minutes
     config = PretrainConfig(minutes=minutes, steps=options.steps, seed=options.seed)
-    write_pretrained(options.out, allowed_text(), config)
+    if options.start is not None:
+        config = replace(config, learning_rate=_SECOND_RATE, ramp=0.0)
+    write_pretrained(options.out, allowed_text(), config, options.start)
 
 
-def write_pretrained(folder: Path, sentences: Sequence[str], config: PretrainConfig) -> None:
-    """Train a model and write its folder, with a log beside the weights."""
+def write_pretrained(
+    folder: Path, sentences: Sequence[str], config: PretrainConfig, start: Path | None = None
+) -> None:
+    """Train a model and write its folder, with a log beside it.
+
+    Parameters
+    ----------
+    folder
+        Gets the model and its manifest.
+    sentences
+        Text that it may learn from.
+    config
+        Options.
+    start
+        Folder that this function wrote, to go on from: the manifest then tells of both trainings.
+
+    Raises
+    ------
+    ValueError
+        When the model of `start` was trained on another text.
+    """
+    phases = [] if start is None else read_phases(start, sentences)
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     lines: list[str] = []
@@ -316,15 +349,11 @@ def write_pretrained(folder: Path, sentences: Sequence[str], config: PretrainCon
     def save(model: Any) -> None:
         save_model(model, folder)
 
-    model, losses = pretrain(sentences, config, log=log, save=save)
+    model, losses = pretrain(sentences, config, start=start, log=log, save=save)
     save(model)
-    training = {
-        **asdict(config),
-        "made_steps": len(losses),
-        "made_minutes": round((time.monotonic() - begun) / 60, 1),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    write_manifest(folder, sentences, training, held_out_scores(model))
+    minutes = round((time.monotonic() - begun) / 60, 1)
+    phases.append({**asdict(config), "made_steps": len(losses), "made_minutes": minutes})
+    write_manifest(folder, model, sentences, phases, held_out_scores(model))
 
 
 if __name__ == "__main__":
