@@ -68,7 +68,7 @@ def write_tiny_lm(
     folder.mkdir(parents=True, exist_ok=True)
     tiny_model(hidden=hidden, layers=layers, heads=heads, seed=seed).save_pretrained(folder)
     char_tokenizer().save_pretrained(folder)
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "llama"
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,10 @@ def test_what_is_no_adapter_of_this_model_is_said(folder: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"nowhere: holds no adapter for backend 'folder'"):
         load_adapter(tiny_backend(folder), tmp_path / "nowhere")
     save_adapter(_train(tiny_backend(folder), epochs=1), tmp_path / "adapter")
+    broken = shutil.copytree(tmp_path / "adapter", tmp_path / "broken")
+    (broken / "adapter_model.safetensors").write_bytes(b"\x00" * 64)
+    with pytest.raises(ConfigError, match=r"broken: holds no adapter for backend 'folder'"):
+        load_adapter(tiny_backend(folder), broken)
     wider = tiny_backend(write_tiny_lm(tmp_path / "wider", hidden=24))
     with pytest.raises(ConfigError, match=r"adapter: holds no adapter for backend 'folder'"):
         load_adapter(wider, tmp_path / "adapter")

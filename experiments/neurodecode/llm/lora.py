@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -81,9 +82,12 @@ def load_adapter(backend: Backend, folder: Path) -> PeftModel:
         When the folder holds no adapter that fits the model.
     """
     try:
+        # Without this file peft would ask the network for a repository of that name.
+        if not (folder / "adapter_config.json").is_file():
+            raise ValueError("no adapter_config.json")
         with quiet_peft():
             model = PeftModel.from_pretrained(backend.model, str(folder))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         msg = f"{folder}: holds no adapter for backend '{backend.name}' ({lines[0]})"
         raise ConfigError(f"{msg}; give the folder 'adapter' that a job saved") from error
