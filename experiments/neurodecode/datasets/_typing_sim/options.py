@@ -56,7 +56,7 @@ class Config(StrictModel):
             le=1000.0,
             description="Peak dipole moment of a key press, nanoampere-metres; 0: none is seen",
         ),
-    ] = 40.0
+    ] = 55.0
     sensor_noise: Annotated[bool, Field(description="Noise of the sensors and the room")] = True
     brain_noise: Annotated[bool, Field(description="Ongoing activity of the cortex")] = True
     rhythms: Annotated[bool, Field(description="Alpha and beta, which fall and rise with keys")] = (
