@@ -89,7 +89,7 @@ def test_a_spoiled_vector_is_as_far_off_as_the_words_of_dev() -> None:
     rng = np.random.default_rng(0)
     for word in ("river", "walks", "queen"):
         true_H = targets()(word)
-        spoiled_H = residuals.spoil(true_H, word, word, rng)
+        spoiled_H = residuals.spoil(word, word, targets(), rng)
         assert np.linalg.norm(spoiled_H) == pytest.approx(SCALE, rel=1e-5)
         assert float(spoiled_H @ true_H) / SCALE**2 == pytest.approx(0.7, abs=1e-4)
 
@@ -100,31 +100,65 @@ def test_words_read_wrongly_get_the_vectors_of_such_words() -> None:
     both = Residuals(
         np.concatenate([right.noise_RH, wrong.noise_RH]),
         np.concatenate([right.cosine_R, wrong.cosine_R]),
+        np.concatenate([right.toward_R, wrong.toward_R]),
         right.length_R + wrong.length_R,
         right.errors_R + (2,) * len(wrong),
     )
     rng = np.random.default_rng(0)
     true_H = targets()("tree")
     cosines = {
-        read: [float(both.spoil(true_H, read, "tree", rng) @ true_H) / SCALE**2 for _ in range(9)]
+        read: [
+            float(both.spoil("tree", read, targets(), rng) @ true_H) / SCALE**2 for _ in range(9)
+        ]
         for read in ("tree", "rte")
     }
     assert min(cosines["tree"]) > 0.85
     assert max(cosines["rte"]) < 0.25
 
 
+def between(true: str, read: str, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a noisy vector between a true word and the one that was read."""
+    middle_H = (1 - share) * targets()(true) + share * targets()(read)
+    noisy_H = middle_H / np.linalg.norm(middle_H) + 0.1 * rng.standard_normal(HIDDEN)
+    return np.asarray(SCALE * noisy_H / np.linalg.norm(noisy_H), dtype=np.float32)
+
+
+def test_the_vector_of_a_wrong_word_leans_to_what_was_read() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [("the", "thx"), ("bird", "bjrd"), ("tree", "trqe"), ("river", "rwver")] * 10
+    dev = [
+        SentenceWords("s/r/1", read, between(true, read, 0.7, rng)[None], true)
+        for true, read in pairs
+    ]
+    residuals = Residuals.measure(dev, targets())
+    assert residuals.toward_R.min() > 0.05
+    known = targets()
+    for true, read in (("walks", "wzlks"), ("summer", "svmmer")):
+        true_H, read_H = known(true) / SCALE, known(read) / SCALE
+        aside_H = read_H - (read_H @ true_H) * true_H
+        for _ in range(5):
+            spoiled_H = residuals.spoil(true, read, known, rng) / SCALE
+            assert np.linalg.norm(spoiled_H) == pytest.approx(1.0, rel=1e-5)
+            leaning = float(spoiled_H @ aside_H) / np.linalg.norm(aside_H)
+            assert np.abs(residuals.toward_R - leaning).min() < 1e-4
+            assert spoiled_H @ read_H > read_H @ true_H
+    anagram = residuals.spoil("tree", "eert", known, rng)
+    assert np.isfinite(anagram).all()
+    assert np.isfinite(residuals.spoil("tree", "", known, rng)).all()
+
+
 def test_without_a_residual_vectors_are_true() -> None:
-    true_H = targets()("tree")
-    none = Residuals.measure([], targets())
-    assert none.spoil(true_H, "tree", "tree", np.random.default_rng(0)) is true_H
+    known = targets()
+    none = Residuals.measure([], known)
+    assert none.spoil("tree", "tre", known, np.random.default_rng(0)) is known("tree")
 
 
 def test_residuals_that_do_not_match_are_refused() -> None:
     noise_RH, cosine_R = np.zeros((2, HIDDEN), np.float32), np.zeros(2, np.float32)
     with pytest.raises(ValueError, match="of each word"):
-        Residuals(noise_RH, cosine_R, (1, 2), (0,))
+        Residuals(noise_RH, cosine_R, cosine_R, (1, 2), (0,))
     with pytest.raises(ValueError, match="finite"):
-        Residuals(noise_RH, cosine_R * np.nan, (1, 2), (0, 0))
+        Residuals(noise_RH, cosine_R, cosine_R * np.nan, (1, 2), (0, 0))
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3])

@@ -411,8 +411,12 @@ def test_what_describes_a_store_is_checked(home: Home) -> None:
     refused("meta.json", meta | {"hidden": "16"}, "lacks hidden")
     refused("meta.json", meta | {"v": 2}, "lacks format 1")
     refused("confusions.json", {}, "must hold exactly")
-    refused("residuals.json", {"cosine": [], "length": [], "errors": []}, "residuals are damaged")
-    refused("residuals.json", {"cosine": []}, "must hold cosine, length and errors")
+    refused(
+        "residuals.json",
+        {"cosine": [], "toward": [], "length": [], "errors": []},
+        "residuals are damaged",
+    )
+    refused("residuals.json", {"cosine": []}, "must hold cosine, toward, length")
     (fold / "confusions.json").unlink()
     with pytest.raises(DataError, match=r"confusions\.json: cannot be read"):
         read_feature_store(fold, ("val",))

@@ -96,6 +96,7 @@ def write_errors(folder: Path, confusions: Confusions, residuals: Residuals) -> 
     np.save(folder / "residuals.npy", residuals.noise_RH.astype(np.float16), allow_pickle=False)
     rows = {
         "cosine": [round(float(value), 6) for value in residuals.cosine_R],
+        "toward": [round(float(value), 6) for value in residuals.toward_R],
         "length": list(residuals.length_R),
         "errors": list(residuals.errors_R),
     }
@@ -238,11 +239,12 @@ def _read_residuals(fold: Path, hidden: int) -> Residuals:
     noise_RH = _read_array(fold / "residuals.npy", hidden)
     rows = read_json(fold / "residuals.json")
     try:
-        if set(rows) != {"cosine", "length", "errors"}:
-            raise ValueError("residuals.json must hold cosine, length and errors")
+        if set(rows) != {"cosine", "toward", "length", "errors"}:
+            raise ValueError("residuals.json must hold cosine, toward, length and errors")
         return Residuals(
             noise_RH,
             np.array([float(value) for value in rows["cosine"]], dtype=np.float32),
+            np.array([float(value) for value in rows["toward"]], dtype=np.float32),
             tuple(int(value) for value in rows["length"]),
             tuple(int(value) for value in rows["errors"]),
         )

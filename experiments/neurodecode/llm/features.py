@@ -149,5 +149,5 @@ def noisy_words(
     for read, source in zip(spoiled.text.split() or [""], spoiled.source, strict=True):
         at = nearest_word(typed, source)
         true = typed[slice(*at)] if at else typed
-        vectors.append(residuals.spoil(targets(true), read, true, rng))
+        vectors.append(residuals.spoil(true, read, targets, rng))
     return spoiled.text, np.stack(vectors)
