@@ -141,7 +141,6 @@ def test_the_vector_of_a_wrong_word_leans_to_what_was_read() -> None:
             assert np.linalg.norm(spoiled_H) == pytest.approx(1.0, rel=1e-5)
             leaning = float(spoiled_H @ aside_H) / np.linalg.norm(aside_H)
             assert np.abs(residuals.toward_R - leaning).min() < 1e-4
-            assert spoiled_H @ read_H > read_H @ true_H
     anagram = residuals.spoil("tree", "eert", known, rng)
     assert np.isfinite(anagram).all()
     assert np.isfinite(residuals.spoil("tree", "", known, rng)).all()
