@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from neurodecode.llm import _pretrain_loop as loop
 from neurodecode.llm import pretrain as module
 from neurodecode.llm._pretrain_files import save_model, text_sha
+from neurodecode.llm._pretrain_loop import PretrainConfig, build_model, pretrain
 from neurodecode.llm._pretrain_noise import NEIGHBOURS, misread
 from neurodecode.llm._pretrain_prompts import (
     IGNORED,
@@ -34,7 +36,7 @@ from neurodecode.llm._pretrain_tokenizer import (
     character_tokenizer,
     encode,
 )
-from neurodecode.llm.pretrain import PretrainConfig, build_model, pretrain, write_pretrained
+from neurodecode.llm.pretrain import write_pretrained
 from neurodecode.llm.word_vectors import centre_and_scale, word_vector, word_vectors
 from neurodecode.text.corpus import load_sentences
 from neurosweep.evaluation.splits import part_of_text
@@ -45,7 +47,7 @@ TINY = PretrainConfig(
     layers=1,
     heads=2,
     feed_forward=48,
-    batch_size=8,
+    batch_size=4,
     learning_rate=1e-2,
     minutes=None,
     steps=25,
@@ -132,7 +134,7 @@ def test_word_vectors_point_where_their_letters_do(embedding_VH):
 
 
 def test_prompts_hold_text_vectors_and_the_answer_that_is_learnt(embedding_VH):
-    quiet = PromptNoise(max_rate=0, max_vector_noise=0, no_vectors=0, dropout=0)
+    quiet = PromptNoise(max_rate=0, max_vector_noise=0, no_vectors=0, blind=0, dropout=0)
     row = denoising_row("we ran", quiet, np.random.default_rng(0))
     x_BLH, target_BL, mask_BL = embed_rows([row], embedding_VH, torch.Generator())
     before = len("CTC: we ran\nMEG: ")
@@ -150,7 +152,7 @@ def test_prompts_hold_text_vectors_and_the_answer_that_is_learnt(embedding_VH):
 
 def test_noise_keeps_the_length_of_vectors_and_dropout_makes_zeros(embedding_VH):
     rng, text = np.random.default_rng(0), "we ran home again today"
-    noisy = PromptNoise(max_rate=0, max_vector_noise=1.5, no_vectors=0, dropout=0)
+    noisy = PromptNoise(max_rate=0, max_vector_noise=1.5, no_vectors=0, blind=0, dropout=0)
     rows = [denoising_row(text, noisy, rng) for _ in range(20)]
     x_BLH, _, _ = embed_rows(rows, embedding_VH, torch.Generator().manual_seed(0))
     start = len(f"CTC: {text}\nMEG: ")
@@ -175,11 +177,32 @@ def test_misreadings_grow_from_nothing_to_full_strength():
     assert quiet.no_vectors == noise.no_vectors
 
     def lengths(progress):
-        _, misread = next(module._batches(TEXT[:1], TINY, lambda: progress))
+        _, misread = next(loop._batches(TEXT[:1], TINY, lambda: progress))
         return {len(row.places) - len(row.words) for row in misread}
 
     assert len(lengths(0.0)) == 1
     assert len(lengths(TINY.ramp)) > 1
+
+
+def test_hidden_words_leave_their_vectors_and_the_spaces(embedding_VH):
+    text = "we ran home again today"
+    noise = PromptNoise(max_rate=0, no_vectors=1, blind=1, dropout=1)
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(60):
+        row = denoising_row(text, noise, rng)
+        assert row.words == tuple(text.split())
+        x_BLH, _, _ = embed_rows([row], embedding_VH, torch.Generator())
+        seen = x_BLH[0, 5 : 5 + len(text)].any(dim=-1).tolist()
+        assert all(there for there, letter in zip(seen, text, strict=True) if letter == " ")
+        words = "".join("x" if there else "." for there in seen)
+        parts = [
+            words[start : start + len(word)]
+            for start, word in ((text.index(word), word) for word in text.split())
+        ]
+        assert all(len(set(part)) == 1 for part in parts)
+        shares.append(np.mean([part[0] == "." for part in parts]))
+    assert 0.5 < np.mean(shares) < 0.8
 
 
 def test_padding_is_silent_on_either_side(embedding_VH):
@@ -208,15 +231,12 @@ def test_a_tiny_model_learns_and_equal_seeds_give_equal_weights():
     assert others != losses[:2]
 
 
-def test_training_ends_by_time_and_saves_on_the_way():
+def test_training_ends_by_time_and_saves_on_the_way(monkeypatch):
     saved = []
     config = replace(TINY, steps=None, minutes=0.01)
     lines = []
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(module, "_LOG_EVERY", 1)
-    with monkey.context():
-        _, losses = pretrain(TEXT, config, log=lines.append, save=saved.append, save_every_s=0)
-    monkey.undo()
+    monkeypatch.setattr(loop, "_LOG_EVERY", 1)
+    _, losses = pretrain(TEXT, config, log=lines.append, save=saved.append, save_every_s=0)
     assert losses
     assert len(saved) == len(lines) == len(losses)
     assert lines[0].startswith("step 1, ")
@@ -225,7 +245,7 @@ def test_training_ends_by_time_and_saves_on_the_way():
 
 
 def test_the_rate_rises_then_falls_to_nothing():
-    rates = [module._schedule(done, 0.03) for done in (0, 0.015, 0.03, 0.5, 1.0)]
+    rates = [loop._schedule(done, 0.03) for done in (0, 0.015, 0.03, 0.5, 1.0)]
     assert rates == pytest.approx([0.05, 0.525, 1.0, rates[3], 0.0])
     assert 0.4 < rates[3] < 0.6
 
@@ -233,7 +253,7 @@ def test_the_rate_rises_then_falls_to_nothing():
 def test_typed_sentences_are_half_of_what_is_drawn_and_long_ones_are_rare():
     typed = [text for text in load_sentences() if len(text) <= TINY.short][:3]
     texts = [*typed, "zz " * 8 + "zz", "zz " * 20 + "zz"]
-    weights = module._weights(texts, TINY)
+    weights = loop._weights(texts, TINY)
     assert weights[:3].sum() == pytest.approx(0.5)
     assert weights[3] / weights[4] == pytest.approx(10)
 
@@ -248,13 +268,31 @@ def test_the_script_writes_a_folder_that_transformers_reads(tmp_path, monkeypatc
     module.main(["--out", str(folder), "--steps", "3", "--seed", "7", "--threads", threads])
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["text"]["sha256"] == text_sha(TEXT)
-    assert (manifest["training"]["made_steps"], manifest["training"]["seed"]) == (3, 7)
+    (training,) = manifest["training"]
+    assert (training["made_steps"], training["seed"], training["ramp"]) == (3, 7, TINY.ramp)
     assert set(manifest["held_out"]["character_error_rate"]) == {"read", "vectors", "no_vectors"}
     expected, _ = pretrain(TEXT, replace(TINY, steps=3, seed=7))
     read = AutoModelForCausalLM.from_pretrained(folder)
     assert read.dtype == torch.float32
     for name, value in expected.state_dict().items():
         assert torch.equal(value.half().float(), read.state_dict()[name]), name
+    module.main(
+        [
+            "--out",
+            str(tmp_path / "on"),
+            "--steps",
+            "2",
+            "--start",
+            str(folder),
+            "--threads",
+            threads,
+        ]
+    )
+    phases = json.loads((tmp_path / "on" / "manifest.json").read_text())["training"]
+    assert phases[0] == training
+    assert (phases[1]["made_steps"], phases[1]["ramp"]) == (2, 0.0)
+    with pytest.raises(ValueError, match="was trained on another text"):
+        write_pretrained(tmp_path / "other", TEXT[:2], TINY, folder)
 
 
 def test_scores_of_a_model_that_knows_nothing():
@@ -273,7 +311,7 @@ def test_scores_do_not_depend_on_what_else_is_scored(shipped):
 def test_the_shipped_folder_is_small_and_loads(shipped):
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 10_000_000
     manifest = json.loads((SHIPPED / "manifest.json").read_text())
-    assert sum(p.numel() for p in shipped.parameters()) == manifest["training"]["parameters"]
+    assert sum(p.numel() for p in shipped.parameters()) == manifest["parameters"]
     assert shipped.dtype == torch.float32
     assert manifest["text"]["sources"][1]["licence"] == "CC-BY-2.0-FR"
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
@@ -288,8 +326,8 @@ def test_the_shipped_folder_is_small_and_loads(shipped):
 def test_the_shipped_model_knows_english_and_uses_word_vectors(shipped):
     dev = [text for text in load_sentences() if part_of_text(text) == "dev"]
     short = [text for text in dev if len(text) <= 30 and len(text.split()) >= 3]
-    assert bits_per_character(shipped, dev[::20]) < 2.6
-    rates = denoising(shipped, short[::12], rate=0.3, vector_noise=0.75)
+    assert bits_per_character(shipped, dev[::60]) < 2.6
+    rates = denoising(shipped, short[:12], rate=0.2, vector_noise=0.75)["word_error_rate"]
     assert rates["vectors"] < 0.9 * rates["no_vectors"]
     assert rates["vectors"] < 0.7 * rates["read"]
 
@@ -303,7 +341,7 @@ def test_weights_are_saved_in_half_precision(tmp_path):
 
 
 def test_a_folder_gets_a_log_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_LOG_EVERY", 2)
+    monkeypatch.setattr(loop, "_LOG_EVERY", 2)
     monkeypatch.setattr(module, "held_out_scores", lambda _: {})
     write_pretrained(tmp_path / "lm", TEXT, replace(TINY, steps=2))
     assert "step 2, " in (tmp_path / "lm.log").read_text()

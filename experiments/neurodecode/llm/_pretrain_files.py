@@ -47,8 +47,8 @@ def save_model(model: Any, folder: Path) -> None:
 
 
 def _set(path: Path, name: str, value: str) -> None:
-    data = {**json.loads(path.read_text()), name: value}
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n")
+    data = {**json.loads(path.read_text(encoding="utf-8")), name: value}
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_phases(folder: Path, sentences: Sequence[str]) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def read_phases(folder: Path, sentences: Sequence[str]) -> list[dict[str, Any]]:
     ValueError
         When that was on another text than these sentences.
     """
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["text"]["sha256"] != text_sha(sentences):
         raise ValueError(f"{folder}: its model was trained on another text; begin anew")
     phases: list[dict[str, Any]] = manifest["training"]
@@ -88,4 +88,4 @@ def write_manifest(
         "training": phases,
         "held_out": scores,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -40,8 +40,8 @@ def bits_per_character(model: Any, sentences: Sequence[str]) -> float:
 
 def denoising(
     model: Any, sentences: Sequence[str], *, rate: float, vector_noise: float, seed: int = 0
-) -> dict[str, float]:
-    """Return character error rates of misread sentences, and of what the model makes of them.
+) -> dict[str, dict[str, float]]:
+    """Return error rates of misread sentences, and of what the model makes of them.
 
     Parameters
     ----------
@@ -59,17 +59,25 @@ def denoising(
     Returns
     -------
     dict
-        ``read``: before; ``vectors``, ``no_vectors``: greedy output with and without them.
+        ``character_error_rate`` and ``word_error_rate``, each of the sentences as they were
+        ``read``, and of greedy output with ``vectors`` and with ``no_vectors``.
     """
     rng = np.random.default_rng(seed)
     true = [text for text in sentences if len(text) <= _TYPED_LENGTH]
     noisy = [misread(text, rate, rng) for text in true]
     with_vectors = [prompt_row(one, vector_noise) for one in noisy]
     without = [prompt_row(Noisy(one.text, ()), 0.0) for one in noisy]
+    made = {
+        "read": [one.text for one in noisy],
+        "vectors": _generate(model, with_vectors, seed),
+        "no_vectors": _generate(model, without, seed),
+    }
     return {
-        "read": _error_rate(true, [one.text for one in noisy]),
-        "vectors": _error_rate(true, _generate(model, with_vectors, seed)),
-        "no_vectors": _error_rate(true, _generate(model, without, seed)),
+        "character_error_rate": {name: _error_rate(true, texts) for name, texts in made.items()},
+        "word_error_rate": {
+            name: _error_rate([t.split() for t in true], [t.split() for t in texts])
+            for name, texts in made.items()
+        },
     }
 
 
@@ -100,6 +108,6 @@ def _text(ids: Sequence[int]) -> str:
     return "".join(letters).strip()
 
 
-def _error_rate(true: Sequence[str], read: Sequence[str]) -> float:
+def _error_rate(true: Sequence[Sequence[str]], read: Sequence[Sequence[str]]) -> float:
     edits = sum(Levenshtein.distance(a, b) for a, b in zip(true, read, strict=True))
-    return edits / sum(map(len, true))
+    return round(edits / sum(map(len, true)), 4)
