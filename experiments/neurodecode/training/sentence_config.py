@@ -22,10 +22,10 @@ class EncoderTrainingConfig(StrictModel):
         8, description="sentences in an optimiser step"
     )
     epochs: Annotated[int, Searchable(1, 1000, log=True)] = Field(
-        60, description="passes over the training sentences at most"
+        40, description="passes over the training sentences at most"
     )
     patience: Annotated[int, Searchable(1, 1000, log=True)] = Field(
-        30, description="epochs without a lower dev error before training ends"
+        20, description="epochs without a lower dev error before training ends"
     )
     warmup_steps: Annotated[int, Searchable(0, 5000)] = Field(
         100, description="optimiser steps in which the learning rate rises"
