@@ -82,6 +82,7 @@ def test_words_of_a_model_of_word_pieces_are_their_tokens_after_a_space(folder: 
 def test_the_fingerprint_is_of_the_content(folder: Path, tmp_path: Path) -> None:
     first = tiny_backend(folder).sha
     same = shutil.copytree(folder, tmp_path / "same")
+    (same / "manifest.json").write_text("{}", encoding="utf-8")
     other = write_tiny_lm(tmp_path / "other", seed=1)
     assert tiny_backend(same).sha == first == tiny_backend(folder).sha
     assert tiny_backend(other).sha != first

@@ -10,7 +10,7 @@ from neurodecode.llm.backend import Backend
 from neurosweep.core.errors import DataError, missing_package
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, AttributeError)
-_WEIGHTS = (".safetensors", ".gguf", ".json", ".txt", ".model")
+_MADE_OF = ("*.safetensors", "config.json", "token*.json", "vocab*", "merges.txt", "*.model")
 
 
 def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Backend:
@@ -84,9 +84,9 @@ def _backend(name: str, folder: Path, model: Any, tokenizer: Any, gguf_file: str
         msg = f"backend '{name}': the tokenizer in {folder} knows more tokens than the model"
         raise DataError(f"{msg} has embeddings; they do not belong together")
     pad_id = eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    found = [file for file in folder.iterdir() if file.suffix in _WEIGHTS]
-    files = [folder / gguf_file] if gguf_file else found
-    return Backend(name, model, tokenizer, int(eos_id), int(pad_id), tuple(sorted(files)))
+    patterns = [gguf_file] if gguf_file else _MADE_OF
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    return Backend(name, model, tokenizer, int(eos_id), int(pad_id), tuple(files))
 
 
 def _first_line(error: Exception) -> str:
