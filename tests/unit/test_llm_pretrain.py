@@ -50,7 +50,7 @@ TINY = PretrainConfig(
     batch_size=4,
     learning_rate=1e-2,
     minutes=None,
-    steps=25,
+    steps=15,
 )
 TEXT = ("we ran home", "he ran away", "she ran home", "they sat here", "i sat down here")
 sentences = st.lists(st.text("abcxyz", min_size=1, max_size=6), min_size=1, max_size=6).map(
@@ -221,7 +221,7 @@ def test_padding_is_silent_on_either_side(embedding_VH):
 def test_a_tiny_model_learns_and_equal_seeds_give_equal_weights():
     first, losses = pretrain(TEXT, TINY)
     again, same = pretrain(TEXT, TINY)
-    assert len(losses) == 25
+    assert len(losses) == 15
     assert losses == same
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
     assert losses[0] == pytest.approx(math.log(len(VOCABULARY)), rel=0.1)
@@ -326,10 +326,10 @@ def test_the_shipped_folder_is_small_and_loads(shipped):
 def test_the_shipped_model_knows_english_and_uses_word_vectors(shipped):
     dev = [text for text in load_sentences() if part_of_text(text) == "dev"]
     short = [text for text in dev if len(text) <= 30 and len(text.split()) >= 3]
-    assert bits_per_character(shipped, dev[::60]) < 2.6
-    rates = denoising(shipped, short[:12], rate=0.2, vector_noise=0.75)["word_error_rate"]
+    assert bits_per_character(shipped, dev[::60]) < 2.3
+    rates = denoising(shipped, short[::40], rate=0.2, vector_noise=0.75)["word_error_rate"]
     assert rates["vectors"] < 0.9 * rates["no_vectors"]
-    assert rates["vectors"] < 0.7 * rates["read"]
+    assert rates["vectors"] < 0.75 * rates["read"]
 
 
 def test_weights_are_saved_in_half_precision(tmp_path):
