@@ -97,8 +97,8 @@ class Tuning:
         )
         self.per_epoch = max(1, math.ceil(len(source) / config.batch_size))
         self.total_steps = self.per_epoch * config.epochs
-        between = math.ceil(_TRAINED_PER_DEV * len(dev) / config.batch_size)
-        self.steps_per_look = min(self.per_epoch, max(1, between))
+        looks = round(len(source) / (_TRAINED_PER_DEV * max(1, len(dev))))
+        self.steps_per_look = math.ceil(self.per_epoch / max(1, looks))
         self.best = _BestAdapter(config.patience)
         self.steps = 0
         self._losses: list[float] = []
