@@ -136,8 +136,8 @@ def main() -> int:
         without = best(generate(backend, base, [r.without_words() for r in val], DECODING))
     clock.tell("decoding twice")
     after, greedy = wer(val, texts), wer(val, [reading.greedy for reading in val])
-    print(f"WER in percent: misread {greedy:.1f}, before {before:.1f}, after {after:.1f}, without")
-    print(f"word vectors {wer(val, without):.1f}")
+    rates = {"misread": greedy, "before": before, "after": after, "no vectors": wer(val, without)}
+    print("WER in percent:", ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
     for reading, text in list(zip(val, texts, strict=True))[:5]:
         print(f"  {reading.target} | {reading.greedy} | {text}")
     difference = same_with_peft(model, config, data["dev"])
