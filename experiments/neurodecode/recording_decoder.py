@@ -7,41 +7,27 @@ the encoder. Sentences are where an events table says, or the whole of a short r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neurodecode.config import EncoderRecipe, LlmRecipe, RecipeConfig, read_config
-from neurodecode.contracts import Recording, SentenceFacts
+from neurodecode.config import EncoderRecipe, LlmRecipe, read_config
+from neurodecode.contracts import Recording, SentenceFacts, SentenceItem
+from neurodecode.datasets._sentences.flat_map import NO_PLACE
+from neurodecode.datasets._sentences.items import sentence_items
 from neurodecode.datasets._sentences.options import SentenceReadOptions
-from neurodecode.datasets._sentences.reader import read_recording
+from neurodecode.datasets._sentences.plan import path_of
+from neurodecode.datasets._sentences.reader import read_recording, read_recording_of
 from neurodecode.events import RECORDING_TYPES, Event, read_events, select
-from neurodecode.preprocessing.pipeline import Prepared, preprocess
+from neurodecode.preprocessing.pipeline import preprocess
+from neurodecode.sentence_store import cut_sentence
 from neurosweep.core.errors import ConfigError, DataError
+from neurosweep.evaluation.splits import part_of_text
 
 _LONGEST_S = 60.0
-_PRE_S = 0.4
-_POST_S = 0.45
+_MOVED = 0.02
 _TABLES = ("events.tsv", "events.csv")
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Name a sentence of a recording.
-
-    Attributes
-    ----------
-    start_s, stop_s
-        Seconds from the first sample.
-    reference
-        What was to be typed, where the table says it.
-    """
-
-    start_s: float
-    stop_s: float
-    reference: str | None = None
 
 
 def decode_recording(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,60 +58,108 @@ def decode_recording(payload: Mapping[str, Any]) -> dict[str, Any]:
         msg = "this trial decodes windows of known onset, not recordings; choose a trial of a"
         raise ConfigError(f"{msg} recipe of sentences")
     path = Path(payload["recording"])
-    row, stretches = _sentences_of(path, payload.get("events"))
-    recording = read_recording(path, row, SentenceReadOptions())
-    stretches = stretches or _whole(recording)
+    table = payload.get("events")
+    recording, items = _sentences_of(path, None if table is None else Path(table), config)
     beam = payload.get("beam")
-    decoded = _decode(recording, stretches, config, run, None if beam is None else int(beam))
-    return {"sentences": decoded, "lines": [_line(sentence) for sentence in decoded]}
+    shown = [item for item in items if not _is_sealed(item)]
+    lines = [f"warning: {text}" for text in recording.meta.get("warnings", ())]
+    if sealed := len(items) - len(shown):
+        lines.append(
+            f"{sealed} sentences belong to the sealed test by their text and are left out;"
+            " neurosweep study confirm opens it"
+        )
+    decoded = []
+    if shown:
+        decoded = _decode(recording, shown, config, run, None if beam is None else int(beam))
+    lines += [_line(sentence) for sentence in decoded]
+    return {"sentences": decoded, "sealed": sealed, "lines": lines}
 
 
-def _sentences_of(path: Path, table: str | None) -> tuple[Event | None, list[Stretch]]:
-    """Return the row of a recording and its sentences; neither without an events table."""
-    if table is not None:
-        return _read_table(Path(table), path, required=True)
-    for name in _TABLES:
-        if (path.parent / name).is_file():
-            row, stretches = _read_table(path.parent / name, path, required=False)
-            if row is not None:
-                return row, stretches
-    return None, []
+def _is_sealed(item: SentenceItem) -> bool:
+    """Return whether a sentence of known text is one that only a confirmation may read."""
+    return bool(item.reference) and part_of_text(item.reference) == "test"
 
 
-def _read_table(table: Path, path: Path, *, required: bool) -> tuple[Event | None, list[Stretch]]:
-    events = read_events(table)
-    for row in (event for event in events if event.type in RECORDING_TYPES):
-        if (table.parent / row.filepath).resolve() == path.resolve():
-            own = [event for event in events if event.timeline == row.timeline]
-            stretches = [_stretch(s, own, row.start) for s in select(own, "Sentence")]
-            if not stretches:
-                msg = f"events table {table}: has no row of type Sentence for {path.name}; add one"
-                raise DataError(f"{msg} with start and duration for every sentence to read")
-            return row, stretches
-    if required:
-        msg = f"events table {table}: has no row of type Meg whose filepath is {path}"
-        raise DataError(f"{msg}; add it, or give the table of this recording")
-    return None, []
+def _sentences_of(
+    path: Path, table: Path | None, config: EncoderRecipe | LlmRecipe
+) -> tuple[Recording, Sequence[SentenceItem]]:
+    """Return a recording and its sentences, read and cut as the trial's own were."""
+    options, window = _options(config)
+    if table is None:
+        beside = (path.parent / name for name in _TABLES)
+        table = next((t for t in beside if t.is_file() and _row_of(t, path, options)), None)
+    if table is None:
+        recording = read_recording(path, None, options)
+        return recording, [_whole(recording)]
+    row = _row_of(table, path, options)
+    if row is not None and not _is_whole(table, row, options):
+        recording = read_recording(path, row, options)
+        return recording, _marked(recording, table, row, options)
+    recording = read_recording_of(table, path, options)
+    return recording, sentence_items([recording], **window).items
 
 
-def _stretch(sentence: Event, own: Sequence[Event], zero: float) -> Stretch:
-    keys = [k.start for k in select(own, "Keystroke") if k.trial_id == sentence.trial_id]
-    first = min(keys, default=sentence.start) - zero
-    last = max(keys, default=sentence.start + sentence.duration) - zero
-    return Stretch(first - _PRE_S, last + _POST_S, sentence.text or None)
+def _options(config: EncoderRecipe | LlmRecipe) -> tuple[SentenceReadOptions, dict[str, float]]:
+    """Return how the trial's dataset read recordings and cut sentences."""
+    data = config.data.model_dump()
+    known = {name: data[name] for name in SentenceReadOptions.model_fields if name in data}
+    known.pop("recordings_folder", None)
+    window = {name: float(data[name]) for name in ("pre_s", "post_s") if name in data}
+    return SentenceReadOptions(**{**known, "practice": 0}), window
 
 
-def _whole(recording: Recording) -> list[Stretch]:
+def _row_of(table: Path, path: Path, options: SentenceReadOptions) -> Event | None:
+    rows = (e for e in read_events(table, options.columns) if e.type in RECORDING_TYPES)
+    here = (
+        r for r in rows if r.filepath and path_of(r, table, options).resolve() == path.resolve()
+    )
+    return next(here, None)
+
+
+def _of_timeline(
+    table: Path, row: Event, options: SentenceReadOptions, kind: str
+) -> tuple[Event, ...]:
+    events = select(read_events(table, options.columns), kind)
+    return tuple(event for event in events if event.timeline == row.timeline)
+
+
+def _is_whole(table: Path, row: Event, options: SentenceReadOptions) -> bool:
+    """Return whether a table tells texts and key presses, as one that is trained on does."""
+    sentences = _of_timeline(table, row, options, "Sentence")
+    keys = _of_timeline(table, row, options, "Keystroke")
+    return bool(keys) and bool(sentences) and all(s.text.strip() for s in sentences)
+
+
+def _marked(
+    recording: Recording, table: Path, row: Event, options: SentenceReadOptions
+) -> list[SentenceItem]:
+    """Return the sentences that a table only marks: from start to start + duration."""
+    rows = _of_timeline(table, row, options, "Sentence")
+    if not rows or any(sentence.duration <= 0 for sentence in rows):
+        msg = f"events table {table}: needs rows of type Sentence with start and duration for"
+        raise DataError(f"{msg} timeline '{row.timeline}', or the text and keys of each sentence")
+    return [
+        _item(recording, number, s.start - row.start, s.start - row.start + s.duration, s.text)
+        for number, s in enumerate(rows)
+    ]
+
+
+def _whole(recording: Recording) -> SentenceItem:
     if recording.duration_s > _LONGEST_S:
         msg = f"{recording.name}: lasts {recording.duration_s:.0f} s and no events table says where"
         msg += f" its sentences are; give one with --events, or cut it to {_LONGEST_S:g} s or less"
         raise DataError(f"{msg}, which is read as one sentence")
-    return [Stretch(0.0, recording.duration_s)]
+    return _item(recording, 0, 0.0, recording.duration_s, "")
+
+
+def _item(recording: Recording, number: int, start: float, stop: float, text: str) -> SentenceItem:
+    name = f"{recording.name}/{number:04d}"
+    return SentenceItem(name, "test", start, stop, (), text, "")
 
 
 def _decode(
     recording: Recording,
-    stretches: Sequence[Stretch],
+    items: Sequence[SentenceItem],
     config: EncoderRecipe | LlmRecipe,
     run: Mapping[str, Any],
     beam: int | None,
@@ -139,7 +173,7 @@ def _decode(
     folder = store / "encoder" if isinstance(config, LlmRecipe) else ckpt / "encoder"
     model, facts = load_encoder(folder)
     device = pick_device(config.training.device)
-    sentences = _cut(recording, stretches, config, facts)
+    sentences = _cut(recording, items, config, facts)
     encoded = encode(model.to(device), sentences, device)
     if isinstance(config, EncoderRecipe):
         from neurodecode.jobs.encoder import prediction
@@ -153,19 +187,19 @@ def _decode(
         found = read_sentences_with(config, encoded, store, ckpt / "adapter", beam)
     return [
         {
-            "start_s": round(max(0.0, stretch.start_s), 3),
-            "stop_s": round(min(recording.duration_s, stretch.stop_s), 3),
+            "start_s": round(item.start_s, 3),
+            "stop_s": round(item.stop_s, 3),
             **one,
-            **({} if stretch.reference is None else {"reference": stretch.reference}),
+            **({"reference": item.reference} if item.reference else {}),
         }
-        for stretch, one in zip(stretches, found, strict=True)
+        for item, one in zip(items, found, strict=True)
     ]
 
 
 def _cut(
     recording: Recording,
-    stretches: Sequence[Stretch],
-    config: RecipeConfig,
+    items: Sequence[SentenceItem],
+    config: EncoderRecipe | LlmRecipe,
     facts: SentenceFacts,
 ) -> Any:
     from neurodecode.training.sentences import SentenceSet, SentenceSpan
@@ -173,6 +207,7 @@ def _cut(
     if len(recording.channels) != facts.num_channels:
         msg = f"{recording.name}: has {len(recording.channels)} sensors, the encoder was trained"
         raise DataError(f"{msg} on {facts.num_channels}; decode a recording of the same system")
+    _check_layout(recording, facts)
     if recording.subject not in facts.subjects and facts.num_subjects > 1:
         msg = f"{recording.name}: subject '{recording.subject}' is unknown to the encoder; known"
         raise DataError(f"{msg} are {', '.join(facts.subjects)}: name one in the events table")
@@ -182,23 +217,28 @@ def _cut(
     if abs(prepared.sfreq_hz - facts.sfreq_hz) > 1e-3 * facts.sfreq_hz:
         msg = f"{recording.name}: is at {prepared.sfreq_hz:g} Hz after preprocessing, the encoder"
         raise DataError(f"{msg} reads {facts.sfreq_hz:g} Hz; record at that rate or above")
-    samples = [_samples(prepared, stretch, recording.name) for stretch in stretches]
+    samples = [cut_sentence(prepared, item) for item in items]
     edges = np.concatenate([[0], np.cumsum([len(x_TC) for x_TC in samples])])
     spans = tuple(
-        SentenceSpan(f"{recording.name}/{number:04d}", int(edges[number]), int(stop), subject)
-        for number, stop in enumerate(edges[1:])
+        SentenceSpan(item.item, int(first), int(stop), subject)
+        for item, first, stop in zip(items, edges, edges[1:], strict=False)
     )
     return SentenceSet(np.concatenate(samples), spans, facts.sfreq_hz)
 
 
-def _samples(prepared: Prepared, stretch: Stretch, name: str) -> np.ndarray[Any, Any]:
-    total = prepared.data_CT.shape[1]
-    first = max(0, round(stretch.start_s * prepared.sfreq_hz))
-    stop = min(total, round(stretch.stop_s * prepared.sfreq_hz))
-    if stop - first < 2:
-        msg = f"{name}: the sentence from {stretch.start_s:g} to {stretch.stop_s:g} s lies outside"
-        raise DataError(f"{msg} the recording (0 to {total / prepared.sfreq_hz:g} s)")
-    return np.ascontiguousarray(prepared.data_CT[:, first:stop].T, dtype=np.float16)
+def _check_layout(recording: Recording, facts: SentenceFacts) -> None:
+    """Refuse sensors that are elsewhere than the encoder learnt them; bad ones have no place."""
+    layout = recording.meta.get("layout") or {}
+    places = [layout.get(name, NO_PLACE) for name in recording.channels]
+    moved = [
+        name
+        for name, here, there in zip(recording.channels, places, facts.positions_C2, strict=True)
+        if min(*here, *there) >= 0.0 and max(abs(here[i] - there[i]) for i in (0, 1)) > _MOVED
+    ]
+    if moved:
+        msg = f"{recording.name}: {len(moved)} sensors are elsewhere than those that the encoder"
+        msg += f" was trained on, first {moved[0]}; decode a recording of the same helmet, its"
+        raise DataError(f"{msg} channels in the same order")
 
 
 def _line(sentence: Mapping[str, Any]) -> str:

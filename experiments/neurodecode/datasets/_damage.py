@@ -8,7 +8,7 @@ import zlib
 
 DAMAGE: tuple[type[Exception], ...] = (
     *(ValueError, TypeError, LookupError, AttributeError, NameError, ArithmeticError),
-    *(EOFError, MemoryError, RuntimeError, SyntaxError),
+    *(EOFError, MemoryError, RuntimeError, SyntaxError, AssertionError),
     *(zlib.error, zipfile.BadZipFile, tokenize.TokenError),
 )
 READ_ERRORS: tuple[type[Exception], ...] = (OSError, *DAMAGE)

@@ -14,7 +14,7 @@ from neurosweep.core.files import sha256_file
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.workspace.gitstate import GitState, open_repository, package_files
 
-_SUFFIXES = frozenset({".py", ".pyi", ".toml", ".json", ".txt", ".md", ".typed", ".sh"})
+_SUFFIXES = frozenset({".py", ".pyi", ".toml", ".json", ".csv", ".txt", ".md", ".typed", ".sh"})
 _WEIGHTS = ".safetensors"
 _MAX_FILE_BYTES = 2_000_000
 _MAX_WEIGHTS_BYTES = 10_000_000

@@ -94,6 +94,22 @@ def each_sentence_recording(table: Path, options: SentenceReadOptions) -> Iterat
         del recording
 
 
+def read_recording_of(table: Path, path: Path, options: SentenceReadOptions) -> Recording:
+    """Read one recording of a table, with its sentences.
+
+    Raises
+    ------
+    DataError
+        When the table is damaged or names no such recording with sentences, or the recording is
+        as `read_sentence_recordings` does not accept it.
+    """
+    for timeline in plan_reading(table, options):
+        if timeline.path.resolve() == path.resolve():
+            return _read_one(timeline, options)
+    msg = f"events table {table}: has no row of type Meg whose filepath is {path}"
+    raise DataError(f"{msg}; add it, or give the table of this recording")
+
+
 def read_recording(path: Path, row: Event | None, options: SentenceReadOptions) -> Recording:
     """Read one recording without any event.
 
