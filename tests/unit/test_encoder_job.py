@@ -48,7 +48,8 @@ def test_a_job_trains_predicts_and_keeps_its_encoder(tmp_path: Path) -> None:
     lines = _run(recorder, tmp_path)
     assert [line["item"] for line in lines] == [item for item in held_back if "/val" in item]
     assert all(line["nbest"][0] == [line["hypothesis"], line["logp"]] for line in lines)
-    assert recorder.phases == ["load fold 0", "predict fold 0"]
+    # Two epochs of two steps and a batch of dev; one batch to predict after a first sign.
+    assert recorder.phases == ["load fold 0", *["train fold 0"] * 6, *["predict fold 0"] * 2]
     assert [epoch for _, epoch, _ in recorder.lines] == [1, 2]
     assert {"loss", "dev_cer", "learning_rate", "fold"} == set(recorder.lines[0][2])
     model, loaded_facts = load_encoder(tmp_path / "ckpt" / "encoder")

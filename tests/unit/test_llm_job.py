@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from neurodecode.jobs import llm as job
+from neurodecode.llm import generate
 from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
 from neurodecode.llm.feature_store import read_feature_store
 from neurodecode.llm.lora import attach, quiet_peft
@@ -73,9 +74,23 @@ def test_every_sentence_is_written_with_its_variants(home: Path, tmp_path: Path)
         assert set(line["variants"]) == {"greedy", "no_meg"}
         assert line["variants"]["greedy"] == items[line["item"]].greedy
         assert set(line["hypothesis"]) <= set("abcdefghijklmnopqrstuvwxyz ")
-    assert recorder.phases == ["load fold 0", "predict fold 0"]
+    assert list(dict.fromkeys(recorder.phases)) == ["load fold 0", "train fold 0", "predict fold 0"]
     assert {"loss", "dev_loss", "learning_rate", "fold"} == set(recorder.lines[0][2])
     json.dumps(lines, allow_nan=False)
+
+
+def test_every_step_and_every_batch_that_is_decoded_is_a_sign_of_life(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is silent for minutes is ended as hung."""
+    monkeypatch.setattr(generate, "_MAX_BEAMS", 4)
+    _, recorder = _run(home, tmp_path, llm__batch_size=4, llm__epochs=2)
+    steps = recorder.lines[-1][0]
+    assert steps == 2 * 24 // 4
+    batches_of_dev = len(recorder.lines)
+    assert recorder.phases.count("train fold 0") == steps + batches_of_dev
+    # Nine sentences and the same without word vectors, two at a time, after a first sign.
+    assert recorder.phases.count("predict fold 0") == 1 + 9
 
 
 def test_the_adapter_it_keeps_loads_with_peft_alone(home: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
             save_encoder(ctx.ckpt_dir / name, model, config.model, facts)
             ctx.beat(f"predict fold {number}")
             sentences = read_sentences(folder, ctx.part, facts.subjects)
-            for encoded in encode(model, sentences, next(model.parameters()).device):
+            beat = partial(ctx.beat, f"predict fold {number}")
+            device = next(model.parameters()).device
+            for encoded in encode(model, sentences, device, beat=beat):
                 yield prediction(encoded, config.decoding)
     finally:
         # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
@@ -123,5 +126,6 @@ class Progress:
             seed=seed,
             log=log,
             should_stop=self.ctx.should_stop,
+            beat=partial(self.ctx.beat, f"train fold {number}"),
         )
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from neurodecode.llm.prompt import Reading
 from neurodecode.llm.reading import backend_for
 from neurodecode.llm.sources import NoisySource, Source, StoredSource, WithoutWords, reading_of
 from neurodecode.llm.train import train_lora
+from neurodecode.training.beat import Beat, silent
 from neurosweep.exec.job_api import JobContext
 
 ADAPTER = "adapter"
@@ -70,7 +72,8 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
             save_adapter(model, ctx.ckpt_dir / name)
             ctx.beat(f"predict fold {number}")
             readings = [reading_of(item) for item in store.parts[ctx.part]]
-            yield from predict(backend, model, readings, config.llm, config.decoding)
+            beat = partial(ctx.beat, f"predict fold {number}")
+            yield from predict(backend, model, readings, config.llm, config.decoding, beat)
     finally:
         # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
         torch.set_flush_denormal(False)
@@ -82,6 +85,7 @@ def predict(
     readings: Sequence[Reading],
     config: LlmConfig,
     decoding: LlmDecodingConfig,
+    beat: Beat = silent,
 ) -> Iterator[dict[str, Any]]:
     """Yield what is written for every reading, as lines of predictions.
 
@@ -95,11 +99,13 @@ def predict(
         Whether word vectors are given.
     decoding
         Beams and lengths, and whether variants are wanted.
+    beat
+        Called after every batch of sentences.
     """
     given = list(readings) if config.meg_tokens else _without_words(readings)
     asked = given + (_without_words(readings) if decoding.variants and config.meg_tokens else [])
     with merged(model) as base:
-        found = generate(backend, base, asked, decoding)
+        found = generate(backend, base, asked, decoding, beat)
     for number, reading in enumerate(readings):
         line = _line(reading.item, found[number])
         if decoding.variants:
@@ -165,5 +171,12 @@ class Progress:
             self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
 
         return train_lora(
-            backend, source, dev, config, seed=seed, log=log, should_stop=self.ctx.should_stop
+            backend,
+            source,
+            dev,
+            config,
+            seed=seed,
+            log=log,
+            should_stop=self.ctx.should_stop,
+            beat=partial(self.ctx.beat, f"train fold {number}"),
         )

@@ -18,6 +18,7 @@ from neurodecode.llm.backend import Backend
 from neurodecode.llm.beam_search import BeamOptions, TokenHypothesis, beam_search
 from neurodecode.llm.config import LlmDecodingConfig
 from neurodecode.llm.prompt import Prompter, Reading
+from neurodecode.training.beat import Beat, silent
 
 # Beams, and positions of prompts, that are searched at a time: more do not fit the processor's
 # cache, fewer spend their time in Python.
@@ -45,7 +46,11 @@ class LlmHypothesis:
 
 
 def generate(
-    backend: Backend, model: Any, readings: Sequence[Reading], config: LlmDecodingConfig
+    backend: Backend,
+    model: Any,
+    readings: Sequence[Reading],
+    config: LlmDecodingConfig,
+    beat: Beat = silent,
 ) -> list[list[LlmHypothesis]]:
     """Return what the model writes for every reading, best first, at least one each.
 
@@ -59,6 +64,8 @@ def generate(
         What the encoder read.
     config
         Beams, lengths.
+    beat
+        Called after every batch of sentences.
 
     Notes
     -----
@@ -80,6 +87,7 @@ def generate(
         found = search(model, batch.input_BLH, batch.mask_BL, options)
         for row, hypotheses in zip(rows, found, strict=True):
             results[row] = _readable(backend, hypotheses)
+        beat()
     return results
 
 

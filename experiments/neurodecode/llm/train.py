@@ -20,6 +20,7 @@ from neurodecode.llm.config import LlmConfig
 from neurodecode.llm.lora import attach, folded
 from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, length_batches
 from neurodecode.llm.sources import Source
+from neurodecode.training.beat import Beat, silent
 from neurodecode.training.schedule import linear_warmup_cosine
 from neurosweep.exec.job_api import Diverged
 
@@ -38,6 +39,7 @@ def train_lora(
     seed: int,
     log: Log,
     should_stop: Callable[[], bool] = lambda: False,
+    beat: Beat = silent,
 ) -> PeftModel:
     """Return the language model with a tuned adapter, that of the best dev loss.
 
@@ -58,6 +60,8 @@ def train_lora(
         ``log(step, epoch, **metrics)``, called after every look at dev.
     should_stop
         Asked after every step; True ends training with the best adapter so far.
+    beat
+        Called after every step and every batch of dev.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def train_lora(
     Brain2Qwerty v2, section on the language model: LoRA on a frozen model, label smoothing, and
     tokens zeroed in training.
     """
-    return Tuning(backend, source, dev, config, seed, log).run(should_stop)
+    return Tuning(backend, source, dev, config, seed, log, beat).run(should_stop)
 
 
 class Tuning:
@@ -83,8 +87,10 @@ class Tuning:
         config: LlmConfig,
         seed: int,
         log: Log,
+        beat: Beat = silent,
     ) -> None:
-        self.source, self.dev, self.config, self.log = source, dev, config, log
+        self.source, self.dev, self.config = source, dev, config
+        self.log, self.beat = log, beat
         self.prompter = Prompter(backend)
         self.model = attach(backend, config, seed)
         self.rng = np.random.default_rng(seed)
@@ -121,6 +127,7 @@ class Tuning:
         lengths = [len(reading.greedy) + len(reading.target or "") for reading in readings]
         for rows_B in length_batches(lengths, self.per_epoch, self.rng):
             self._step([readings[row] for row in rows_B])
+            self.beat()
             if should_stop():
                 return True
             if self.steps % self.steps_per_look == 0 and self._look(epoch):
@@ -154,7 +161,7 @@ class Tuning:
         metrics["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         self._losses = []
         if self.dev:
-            metrics["dev_loss"] = dev_loss(self.model, self.prompter, self.dev)
+            metrics["dev_loss"] = dev_loss(self.model, self.prompter, self.dev, beat=self.beat)
             self.best.offer(metrics["dev_loss"], self.model)
             self.model.train()
         self.log(self.steps, epoch, **metrics)
@@ -191,7 +198,12 @@ def batch_loss(model: nn.Module, batch: Batch, smoothing: float, reduction: str 
 
 @torch.inference_mode()
 def dev_loss(
-    model: nn.Module, prompter: Prompter, dev: Sequence[Reading], batch_size: int = 16
+    model: nn.Module,
+    prompter: Prompter,
+    dev: Sequence[Reading],
+    batch_size: int = 16,
+    *,
+    beat: Beat = silent,
 ) -> float:
     """Return the cross entropy a target token, nothing zeroed and nothing smoothed."""
     model.eval()
@@ -201,6 +213,7 @@ def dev_loss(
         batch = prompter.examples([dev[row] for row in order[start : start + batch_size]])
         total += float(batch_loss(model, batch, 0.0, "sum"))
         count += int((batch.label_BL != IGNORED).sum())
+        beat()
     return total / count
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from neurodecode.decoding.ctc import greedy
 from neurodecode.losses.ctc import ctc_loss, frames_needed
+from neurodecode.training.beat import Beat, silent
 from neurodecode.training.schedule import linear_warmup_cosine
 from neurodecode.training.sentence_augment import SentenceAugment
 from neurodecode.training.sentence_config import EncoderTrainingConfig
@@ -85,6 +86,7 @@ def fit_encoder(
     seed: int,
     log: Log,
     should_stop: Callable[[], bool] = lambda: False,
+    beat: Beat = silent,
 ) -> FitResult:
     """Train an encoder in place, leaving it with the weights of its best epoch.
 
@@ -103,6 +105,8 @@ def fit_encoder(
         ``log(step, epoch, **metrics)``, called after every epoch.
     should_stop
         Asked after every step; True ends training with the best weights so far.
+    beat
+        Called after every step and every batch of dev.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def fit_encoder(
         When a part has no texts.
     """
     torch.manual_seed(seed)
-    steps = EncoderSteps(model, train, config, seed)
+    steps = EncoderSteps(model, train, config, seed, beat)
     best: tuple[float, int] | None = None
     state: dict[str, Tensor] | None = None
     epoch = 0
@@ -120,7 +124,7 @@ def fit_encoder(
         loss, stopped = steps.run_epoch(should_stop)
         metrics = {"loss": loss, "learning_rate": steps.learning_rate}
         if len(dev):
-            cer = character_error_rate(model, dev, steps.device)
+            cer = character_error_rate(model, dev, steps.device, beat)
             metrics["dev_cer"] = cer
             if best is None or cer < best[0]:
                 best, state = (cer, epoch), copy.deepcopy(model.state_dict())
@@ -146,6 +150,8 @@ class EncoderSteps:
         Options.
     seed
         Decides order and augmentation.
+    beat
+        Called after every step.
 
     Attributes
     ----------
@@ -156,11 +162,17 @@ class EncoderSteps:
     """
 
     def __init__(
-        self, model: nn.Module, train: SentenceSet, config: EncoderTrainingConfig, seed: int
+        self,
+        model: nn.Module,
+        train: SentenceSet,
+        config: EncoderTrainingConfig,
+        seed: int,
+        beat: Beat = silent,
     ) -> None:
         self.model = model
         self.train = train
         self.config = config
+        self.beat = beat
         self.device = next(model.parameters()).device
         self.generator = torch.Generator().manual_seed(seed)
         self.augment = SentenceAugment.of(config, train.sfreq_hz)
@@ -185,6 +197,7 @@ class EncoderSteps:
         for rows_B in self._batches(course.length_N):
             batch = self.augment.batch(self.train, rows_B, course, self.generator, self.device)
             losses.append(self._step(rows_B, batch))
+            self.beat()
             if should_stop():
                 return sum(losses) / len(losses), True
         return sum(losses) / len(losses), False
@@ -244,7 +257,12 @@ class EncoderSteps:
 
 
 def encode(
-    model: nn.Module, sentences: SentenceSet, device: torch.device, batch_size: int = _EVAL_BATCH
+    model: nn.Module,
+    sentences: SentenceSet,
+    device: torch.device,
+    batch_size: int = _EVAL_BATCH,
+    *,
+    beat: Beat = silent,
 ) -> list[Encoded]:
     """Return what an encoder says about sentences, in their order.
 
@@ -258,6 +276,8 @@ def encode(
         Where it runs.
     batch_size
         Sentences at a time; the outcome does not depend on it.
+    beat
+        Called after every batch.
     """
     model.eval()
     order_N = np.argsort(sentences.lengths(), kind="stable")
@@ -276,12 +296,16 @@ def encode(
                     log_p_BFK[place, :frames].copy(),
                     feature_BFD[place, :frames].copy(),
                 )
+            beat()
     return [found[row] for row in range(len(sentences))]
 
 
-def character_error_rate(model: nn.Module, sentences: SentenceSet, device: torch.device) -> float:
+def character_error_rate(
+    model: nn.Module, sentences: SentenceSet, device: torch.device, beat: Beat = silent
+) -> float:
     """Return the mean over sentences of the greedy text's edits per typed character."""
     typed = dict(zip((span.item for span in sentences.spans), sentences.typed(), strict=True))
-    read = {one.item: greedy(one.log_p_FK).text for one in encode(model, sentences, device)}
+    encoded = encode(model, sentences, device, beat=beat)
+    read = {one.item: greedy(one.log_p_FK).text for one in encoded}
     edits = text_edits(typed, read)
     return float(np.mean([characters.rate for _, characters in edits.values()]))
