@@ -16,7 +16,13 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, Field, create_model
 
 from neurodecode.decoding.config import CtcDecodingConfig, DecodingConfig
-from neurodecode.llm.config import EncoderSection, LlmConfig, LlmDecodingConfig, ProjectorConfig
+from neurodecode.llm.config import (
+    BACKENDS,
+    EncoderSection,
+    LlmConfig,
+    LlmDecodingConfig,
+    ProjectorConfig,
+)
 from neurodecode.preprocessing.config import PreprocessingConfig
 from neurodecode.training.config import TrainingConfig
 from neurodecode.training.sentence_config import EncoderTrainingConfig
@@ -136,6 +142,8 @@ def read_config(sections: Mapping[str, Any], where: str = "configuration") -> Re
     dataset = _chosen(sections, "data", DATASETS, where)
     family = _chosen(sections, "model", MODELS, where)
     stage: Stage = "llm" if "llm" in sections else "encoder"
+    if "backend" in (sections.get("llm") or {}):
+        _chosen(sections, "llm", BACKENDS, where)
     try:
         model = recipe_model(dataset, family, stage)
     except ConfigError as error:
@@ -203,7 +211,7 @@ def _data_section(module: ModuleType, dataset: str) -> type[BaseModel]:
 
 
 def _chosen(sections: Mapping[str, Any], section: str, package: str, where: str) -> str:
-    key = CHOOSERS[section]
+    key = CHOOSERS.get(section, "backend")
     values = sections.get(section)
     name = values.get(key) if isinstance(values, Mapping) else None
     known = find_plugins(package)

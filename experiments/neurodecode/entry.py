@@ -107,6 +107,10 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
     from neurodecode.stores import prepare_store
 
     config = _config(payload)
+    if isinstance(config, LlmRecipe):
+        from neurodecode.llm.prepare import check_named
+
+        check_named(config)
     home = _home(payload)
     name = config.data.dataset
     made = make_recordings(name, dataset_options(config), home, logger.info)

@@ -43,7 +43,7 @@ def decode_recording(payload: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``sentences``: start_s, stop_s, hypothesis, logp, and where known greedy and reference;
-        ``lines``: the same for people.
+        ``sealed``: how many were left out; ``lines``: warnings for people.
 
     Raises
     ------
@@ -71,7 +71,6 @@ def decode_recording(payload: Mapping[str, Any]) -> dict[str, Any]:
     decoded = []
     if shown:
         decoded = _decode(recording, shown, config, run, None if beam is None else int(beam))
-    lines += [_line(sentence) for sentence in decoded]
     return {"sentences": decoded, "sealed": sealed, "lines": lines}
 
 
@@ -239,7 +238,3 @@ def _check_layout(recording: Recording, facts: SentenceFacts) -> None:
         msg = f"{recording.name}: {len(moved)} sensors are elsewhere than those that the encoder"
         msg += f" was trained on, first {moved[0]}; decode a recording of the same helmet, its"
         raise DataError(f"{msg} channels in the same order")
-
-
-def _line(sentence: Mapping[str, Any]) -> str:
-    return f"{sentence['start_s']:9.2f} s  {sentence['hypothesis']}"

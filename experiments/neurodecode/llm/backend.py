@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.config import BACKENDS, LlmConfig
 from neurodecode.llm.fingerprint import fingerprint_files
 from neurodecode.llm.word_vectors import centre_and_scale, word_vector
 from neurosweep.core.plugins import load_plugin
 
-BACKENDS = "neurodecode.llm.backends"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -124,3 +123,18 @@ def load_backend(config: LlmConfig) -> Backend:
     module = load_plugin(BACKENDS, config.backend, needs=("load",))
     backend: Backend = module.load(config)
     return backend
+
+
+def check_backend(config: LlmConfig) -> None:
+    """Refuse a language model that is plainly not there, without loading it.
+
+    A backend may have a function ``check(config)``, which raises what ``load`` would.
+
+    Raises
+    ------
+    PluginError, MissingPackageError, DataError, ConfigError
+        As `load_backend`.
+    """
+    module = load_plugin(BACKENDS, config.backend, needs=("load",))
+    if hasattr(module, "check"):
+        module.check(config)

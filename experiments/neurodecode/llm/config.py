@@ -9,6 +9,8 @@ from pydantic import Field
 from neurodecode.contracts import Location
 from neurosweep.core.config import Searchable, StrictModel
 
+BACKENDS = "neurodecode.llm.backends"
+
 
 class EncoderSection(StrictModel):
     """Which encoder reads the sentences; it is frozen before any language model is tuned."""

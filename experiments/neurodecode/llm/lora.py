@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import math
+import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,9 +70,21 @@ def _targets(backend: Backend, which: str) -> str | list[str]:
 
 
 def save_adapter(model: PeftModel, folder: Path) -> Path:
-    """Write the adapter as ``PeftModel.from_pretrained`` reads it, and return the folder."""
-    # "auto" would ask the network whether the base model's vocabulary was changed.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    """Write the adapter as ``PeftModel.from_pretrained`` reads it, and return the folder.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the folder cannot be written.
+    """
+    try:
+        # "auto" would ask the network whether the base model's vocabulary was changed.
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    except SafetensorError as error:
+        # Its text is all that tells the system's error.
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(folder)) from error
     return folder
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from neurodecode.config import LlmRecipe
-from neurodecode.llm.backend import Backend, load_backend
+from neurodecode.llm.backend import Backend, check_backend, load_backend
 from neurodecode.llm.encoders import Say, checkpoint_sha, code_of, training_fingerprint
 from neurodecode.llm.feature_store import FORMAT, KIND, LABELLED, write_errors, write_part
 from neurodecode.llm.projector import save_projector
@@ -43,7 +43,9 @@ _CODE = (
     *("llm/features.py", "llm/feature_store.py", "llm/projector.py", "llm/projector_fit.py"),
     *("llm/prepare.py", "llm/reading_parts.py", "losses/siglip.py", "training/schedule.py"),
     *("training/encoder_fit.py", "training/steps.py", "decoding/ctc.py", "decoding/alphabet.py"),
+    *("training/checkpoint.py", "training/sentences.py", "layers/*.py", "models/**/*.py"),
 )
+_PACKAGES = ("jiwer", "numpy", "rapidfuzz", "torch", "transformers")
 
 
 def prepare_features(
@@ -86,13 +88,13 @@ def prepare_features(
     feat_fp = fingerprint(_inputs(config, backend, str(sentences["data_fp"])))
     done = home.store(feat_fp) / "prepared.json"
     if done.is_file() and home.secret(feat_fp).is_dir():
-        return dict(read_json(done))
+        return _warned(config, read_json(done))
     torch.set_flush_denormal(True)
     try:
         made = make_features(config, sentences, home, say, backend)
         result = _result(sentences, feat_fp, made, made.summary())
         _write(home, feat_fp, sentences, made, result, _meta(sentences, feat_fp, backend, made))
-        return result
+        return _warned(config, result)
     except Diverged as error:
         msg = f"the encoder or its projector cannot be trained: {error}"
         raise ConfigError(msg) from error
@@ -102,6 +104,29 @@ def prepare_features(
         raise DataError(msg) from error
     finally:
         torch.set_flush_denormal(False)
+
+
+def check_named(config: LlmRecipe) -> None:
+    """Refuse a recipe whose encoder or language model is not there, before anything is computed.
+
+    Raises
+    ------
+    ConfigError, DataError, MissingPackageError
+        When a file or a package of either is missing.
+    """
+    if config.encoder.checkpoint:
+        checkpoint_sha(Path(config.encoder.checkpoint).expanduser())
+    check_backend(config.llm)
+
+
+def _warned(config: LlmRecipe, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result with the warnings that do not depend on the features alone."""
+    found = []
+    if config.llm.noise == "none" and not num_folds(config):
+        msg = "llm.noise is 'none' and encoder.cross_fit below 2: the language model is tuned on"
+        msg += " what the encoder reads of its own training sentences, which is far better than"
+        found.append(f"{msg} what it reads of new ones; set encoder.cross_fit = 5")
+    return {**result, "warnings": [*result["warnings"], *found]}
 
 
 def _inputs(config: LlmRecipe, backend: Backend, data_fp: str) -> dict[str, Any]:
@@ -118,7 +143,7 @@ def _inputs(config: LlmRecipe, backend: Backend, data_fp: str) -> dict[str, Any]
         "projector": config.projector.model_dump(mode="json"),
         "backend": [backend.name, backend.sha],
         "code": code_of(_CODE),
-        "packages": {name: metadata.version(name) for name in ("jiwer", "numpy", "torch")},
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
     }
 
 

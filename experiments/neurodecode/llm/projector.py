@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodecode.contracts import FloatArray
+from neurodecode.training.checkpoint import write_safetensors
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import atomic_write_json, read_json
 
@@ -151,10 +152,7 @@ class Projector(nn.Module):
 
 def save_projector(folder: Path, projector: Projector) -> None:
     """Write weights and sizes of a projector into a folder that exists."""
-    from safetensors.torch import save_file
-
-    state = {name: one.detach().cpu().contiguous() for name, one in projector.state_dict().items()}
-    save_file(state, folder / _WEIGHTS)
+    write_safetensors(folder / _WEIGHTS, projector)
     atomic_write_json(folder / _SIZES, {"v": _FORMAT, **projector.sizes})
 
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from neurodecode.contracts import SentenceFacts
 from neurosweep.core.config import StrictModel, validate
-from neurosweep.core.errors import DataError
-from neurosweep.core.files import atomic_write_json, read_json
+from neurosweep.core.errors import DataError, PluginError
+from neurosweep.core.files import atomic_write_bytes, atomic_write_json, read_json
 from neurosweep.core.plugins import load_plugin
 
 WEIGHTS = "encoder.safetensors"
@@ -18,6 +18,7 @@ DESCRIPTION = "encoder.json"
 
 _FORMAT = 1
 _MODELS = "neurodecode.models"
+_UNUSABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, PluginError)
 
 
 def save_encoder(
@@ -36,15 +37,25 @@ def save_encoder(
     facts
         What it was built for.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    save_file(state, folder / WEIGHTS)
+    write_safetensors(folder / WEIGHTS, model)
     description = {"v": _FORMAT, "model": config_model.model_dump(mode="json")}
     atomic_write_json(folder / DESCRIPTION, description | {"facts": asdict(facts)})
+
+
+def write_safetensors(path: Path, model: nn.Module) -> None:
+    """Write all weights of a model, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the folder cannot be written. The library's own writing raises an
+        error of another kind, which says nothing of the file.
+    """
+    from safetensors.torch import save
+
+    state = {name: one.detach().cpu().contiguous() for name, one in model.state_dict().items()}
+    atomic_write_bytes(path, save(state))
 
 
 def load_encoder(folder: Path) -> tuple[nn.Module, SentenceFacts]:
@@ -67,7 +78,9 @@ def load_encoder(folder: Path) -> tuple[nn.Module, SentenceFacts]:
             validate(family.Config, options, str(folder / DESCRIPTION)), facts
         )
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (*_UNUSABLE, SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
         msg = f"{folder}: is no encoder that can be loaded ({error}); it must hold {WEIGHTS} and"
         raise DataError(f"{msg} {DESCRIPTION} of one training") from error
     return model.eval(), facts

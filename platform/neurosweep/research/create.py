@@ -13,7 +13,13 @@ from neurosweep.core.child import Say
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.entry import call_entry
 from neurosweep.core.errors import DataError, StudyError
-from neurosweep.core.files import atomic_write_json, atomic_write_text, canonical_json, sha256_bytes
+from neurosweep.core.files import (
+    atomic_write_json,
+    atomic_write_text,
+    canonical_json,
+    read_json,
+    sha256_bytes,
+)
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.provenance import environment_info, package_root
 from neurosweep.exec.resources import allocated_cores
@@ -156,10 +162,12 @@ def ensure_data(created: Mapping[str, Any], home: Home, say: Say | None = None) 
     Raises
     ------
     DataError
-        When they cannot be prepared as they were.
+        When they cannot be prepared as they were, or an encoder was trained again and became
+        another.
     """
     info, spec = created["data_info"], created["spec"]
     if all((home.root / place).exists() for place in [*info["stores"], info["secret"]]):
+        _check_encoder(info, home)
         return
     payload = {"recipe": spec["recipe"], "config": created["config"], "home": str(home.root)}
     again = _prepare(spec["entry"], payload, spec["execution"]["workers"], say)
@@ -169,6 +177,22 @@ def ensure_data(created: Mapping[str, Any], home: Home, say: Say | None = None) 
             f"others ({again['data_fp']}): recordings or preprocessing have changed"
         )
         raise DataError(msg)
+    _check_encoder(info, home)
+
+
+def _check_encoder(info: Mapping[str, Any], home: Home) -> None:
+    """Refuse stores that were read by another encoder than the study's: its weights decide them.
+
+    Trained again, an encoder has the same name and may still differ.
+    """
+    known = (info.get("encoder") or {}).get("sha")
+    for place in info["stores"] if known else ():
+        found = read_json(home.root / place / "meta.json").get("encoder_sha")
+        if found != known:
+            msg = f"{home.root / place}: was read by another encoder ({found}) than when the study"
+            msg += f" was created ({known}): it was trained again, on another machine or with"
+            msg += f" another number of threads; put back a copy of {place} and of"
+            raise DataError(f"{msg} {info['secret']}, or create the study anew")
 
 
 def _prepare(

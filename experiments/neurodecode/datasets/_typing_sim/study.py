@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,10 +82,11 @@ def make_study(config: Config, say: Callable[[str], None]) -> list[str]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         msg = f"{folder}: is there and is not this simulation; remove it, or name another folder"
         raise DataError(f"{msg} in data.folder")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    # Machines that share a disk may give two processes one number.
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    with _writing(folder):
+        partial.mkdir(parents=True)
     try:
-        with _writing(folder):
-            partial.mkdir(parents=True)
         _write_study(config, partial, say)
         with _writing(folder):
             if not is_made(config):

@@ -43,7 +43,7 @@ def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Bac
         from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError as error:
         raise missing_package(error, f"backend '{name}'") from error
-    _check_folder(name, folder, gguf_file)
+    check_folder(name, folder, gguf_file)
     quiet: Any = transformers_logging.disable_progress_bar
     quiet()
     options: dict[str, Any] = {"local_files_only": True, "gguf_file": gguf_file}
@@ -66,7 +66,19 @@ def load_folder(name: str, folder: Path, *, gguf_file: str | None = None) -> Bac
     return _backend(name, folder, model, tokenizer, gguf_file)
 
 
-def _check_folder(name: str, folder: Path, gguf_file: str | None) -> None:
+def check_folder(name: str, folder: Path, gguf_file: str | None = None) -> None:
+    """Refuse a folder that lacks a file of a language model.
+
+    Parameters
+    ----------
+    name, folder, gguf_file
+        As those of `load_folder`.
+
+    Raises
+    ------
+    DataError
+        When a file is missing.
+    """
     needed = [gguf_file] if gguf_file else ["config.json", "tokenizer_config.json"]
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neurodecode.llm.backend import Backend
-from neurodecode.llm.backends._loading import load_folder
+from neurodecode.llm.backends._loading import check_folder, load_folder
 from neurodecode.llm.config import LlmConfig
 from neurosweep.core.errors import ConfigError
 
@@ -20,7 +20,22 @@ def load(config: LlmConfig) -> Backend:
     DataError
         When the folder does not hold a causal language model and its tokenizer.
     """
+    return load_folder("folder", _folder(config))
+
+
+def check(config: LlmConfig) -> None:
+    """Refuse a folder that is not there or lacks files.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `load`.
+    """
+    check_folder("folder", _folder(config))
+
+
+def _folder(config: LlmConfig) -> Path:
     if not config.folder:
         msg = "llm.folder: is empty; llm.backend = 'folder' needs the path of a folder that holds"
         raise ConfigError(f"{msg} a causal language model and its tokenizer")
-    return load_folder("folder", Path(config.folder).expanduser())
+    return Path(config.folder).expanduser()

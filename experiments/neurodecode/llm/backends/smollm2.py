@@ -28,6 +28,17 @@ def load(config: LlmConfig) -> Backend:  # noqa: ARG001 - every backend is loade
     return load_folder("smollm2", file.parent, gguf_file=file.name)
 
 
+def check(config: LlmConfig) -> None:  # noqa: ARG001 - every backend is checked alike
+    """Refuse an installation without the weights.
+
+    Raises
+    ------
+    MissingPackageError, DataError
+        As `load`.
+    """
+    weights_file()
+
+
 def weights_file() -> Path:
     """Return the file that holds the weights.
 

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             "trial": trial,
             "recording": str(args.recording),
             "sentences": sentences,
+            "sealed": int(answer.get("sealed") or 0),
             "lines": list(answer.get("lines") or []),
             "out": None if args.out is None else str(args.out),
         }
