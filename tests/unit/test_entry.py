@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from neurodecode.jobs import windows as job
 from neurodecode.entry import check, describe, info, make
+from neurodecode.jobs import windows as job
 from neurosweep.core.entry import resolve_entry
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.schema import Schema

@@ -25,6 +25,8 @@ from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
 from neurodecode.llm.feature_store import read_feature_store
 from neurodecode.llm.lora import attach, quiet_peft
 from neurodecode.llm.sources import NoisySource, StoredSource, WithoutWords, reading_of
+from neurodecode.models.conv_conformer.network import ConvConformer
+from neurodecode.training import checkpoint, encoder_fit
 from neurosweep.core.errors import DataError
 
 WORDS = ("cat", "dog", "sees", "the", "old", "fox", "likes", "jumps")
@@ -91,6 +93,28 @@ def test_every_step_and_every_batch_that_is_decoded_is_a_sign_of_life(
     assert recorder.phases.count("train fold 0") == steps + batches_of_dev
     # Nine sentences and the same without word vectors, two at a time, after a first sign.
     assert recorder.phases.count("predict fold 0") == 1 + 9
+
+
+def test_no_encoder_runs_in_a_job(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that an encoder reads was stored when the data were prepared."""
+
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise AssertionError("an encoder is asked")
+
+    asked = (encoder_fit.encode, encoder_fit.fit_encoder, checkpoint.load_encoder)
+    modules = [module for name, module in sys.modules.items() if name.startswith("neurodecode")]
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if any(value is one for one in asked):
+                monkeypatch.setattr(module, name, forbidden)
+    monkeypatch.setattr(ConvConformer, "__init__", forbidden)
+    without = shutil.copytree(home, tmp_path / "home")
+    for file in ("encoder", "projector.safetensors", "projector.json"):
+        assert not (without / "store" / file).exists()
+    lines, _ = _run(without, tmp_path / "out")
+    assert len(lines) == 9
 
 
 def test_the_adapter_it_keeps_loads_with_peft_alone(home: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _limits import files_of_at_most
 from _tiny_lm import tiny_backend, write_tiny_lm
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
@@ -280,6 +282,14 @@ def test_a_loss_that_is_no_number_is_reported(folder: Path) -> None:
     readings[3].words_WH[:] = np.nan
     with pytest.raises(Diverged, match=r"the loss is nan at step 0; lower llm\.learning_rate"):
         train_lora(backend, StoredSource(readings), [], LlmConfig(**FAST), seed=0, log=Curves().log)
+
+
+def test_an_adapter_on_a_full_disk_is_an_error_of_the_system(folder: Path, tmp_path: Path) -> None:
+    model = attach(tiny_backend(folder), LlmConfig(lora_rank=64), seed=0)
+    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large") as caught:
+        save_adapter(model, tmp_path / "adapter")
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(tmp_path / "adapter")
 
 
 def test_anyone_can_load_the_adapter(folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from _sentence_stores import make_sentence_facts, write_sentence_store
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurodecode import entry
 from neurodecode.config import LlmRecipe, read_config
 from neurodecode.llm import encoders, prepare
 from neurodecode.llm.confusion import Confusions
@@ -282,6 +283,52 @@ def test_an_encoder_that_is_named_is_not_trained(
         for a, b in zip(one.parts[part], two.parts[part], strict=True):
             assert a.greedy == b.greedy
             assert np.array_equal(a.words_WH, b.words_WH)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["layers/conformer.py", "models/conv_conformer/network.py", "training/sentences.py"],
+)
+@pytest.mark.parametrize("given_one", [True, False])
+def test_other_code_of_the_encoder_gives_other_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, given_one: bool
+) -> None:
+    """An encoder that was trained elsewhere still reads by the code that is here."""
+    for name in ("encoder.safetensors", "encoder.json"):
+        (tmp_path / name).write_bytes(b"one")
+    config = recipe(encoder__checkpoint=str(tmp_path) if given_one else "")
+    before = prepare._inputs(config, FakeBackend(), "data")
+    assert prepare._inputs(config, FakeBackend(), "data") == before
+    genuine = encoders.sha256_file
+    monkeypatch.setattr(
+        encoders,
+        "sha256_file",
+        lambda path: "changed" if path.as_posix().endswith(file) else genuine(path),
+    )
+    assert prepare._inputs(config, FakeBackend(), "data") != before
+
+
+def test_what_a_recipe_names_is_looked_for_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurodecode.simulation.make_recordings", None)
+    nowhere = str(tmp_path / "nowhere")
+    for changes, error, text in (
+        ({"encoder__checkpoint": nowhere}, ConfigError, r"encoder\.checkpoint: .* has no"),
+        ({"llm__backend": "folder"}, ConfigError, r"llm\.folder: is empty"),
+        ({"llm__backend": "folder", "llm__folder": nowhere}, DataError, "no folder .*nowhere"),
+    ):
+        config = recipe(**changes).model_dump(mode="json")
+        with pytest.raises(error, match=text):
+            entry.prepare({"config": config, "home": str(tmp_path / "home")})
+
+
+def test_training_on_what_the_encoder_knows_by_heart_is_warned_of(home: Home) -> None:
+    for _ in ("made", "found"):
+        result, _said = prepared(home, recipe(llm__noise="none"))
+        assert any("llm.noise is 'none'" in text for text in result["warnings"])
+    result, _ = prepared(home)
+    assert not any("llm.noise" in text for text in result["warnings"])
 
 
 def test_an_encoder_for_other_data_is_refused(home: Home, tmp_path: Path) -> None:

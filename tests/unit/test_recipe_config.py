@@ -111,6 +111,16 @@ def test_an_unknown_family_names_a_near_one() -> None:
         load_recipe("speller", {"model.family": "sync_cnv"})
 
 
+def test_an_unknown_language_model_names_a_near_one() -> None:
+    with pytest.raises(
+        ConfigError, match=r"llm.backend: is 'shiped'; did you mean 'shipped'.*fold"
+    ):
+        load_recipe("sentences_llm", {"llm.backend": "shiped"})
+    for wrong in (3, None):
+        with pytest.raises(ConfigError, match=r"llm\.backend: is"):
+            load_recipe("sentences_llm", {"llm.backend": wrong})
+
+
 def test_an_unknown_section_names_a_near_one() -> None:
     with pytest.raises(ConfigError, match=r"trainin.epochs: unknown.*mean 'training'"):
         load_recipe("speller", {"trainin.epochs": 3})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 
 import pytest
 from _loop_kit import STUDY_ID, call_here, new_study, small_spec, state_of
 
-from neurosweep.core.errors import ConfigError, PluginError, StudyError
-from neurosweep.core.files import canonical_json, read_json, sha256_bytes
+from neurosweep.core.errors import ConfigError, DataError, PluginError, StudyError
+from neurosweep.core.files import atomic_write_json, canonical_json, read_json, sha256_bytes
 from neurosweep.core.layout import Home
 from neurosweep.core.schema import Schema
 from neurosweep.records.prepared import Prepared
 from neurosweep.records.spec import load_spec
 from neurosweep.research import create
-from neurosweep.research.create import create_study, create_study_from_file
+from neurosweep.research.create import create_study, create_study_from_file, ensure_data
 from neurosweep.research.toml_text import to_toml
 
 
@@ -175,3 +176,31 @@ def test_an_error_of_another_process_comes_back_as_the_same_error(tmp_path):
 def test_a_direction_against_the_metric_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="maximize would search for the worst val_cer"):
         new_study(tmp_path, objective={"direction": "maximize"})
+
+
+def test_data_read_by_another_encoder_are_refused(tmp_path, monkeypatch):
+    """Trained again, an encoder has the same name and may still be another."""
+    home = Home(tmp_path)
+    sha = "a" * 16
+
+    def prepare(*_):
+        for place in ("store/f", "secret/f"):
+            (home.root / place).mkdir(parents=True)
+        atomic_write_json(home.root / "store/f/meta.json", {"encoder_sha": sha})
+        return {"data_fp": "f"}
+
+    monkeypatch.setattr(create, "_prepare", prepare)
+    info = {"stores": ["store/f"], "secret": "secret/f", "encoder": {"sha": sha}}
+    spec = {"recipe": "r", "entry": "e", "execution": {"workers": 1}}
+    created = {"data_info": info, "data_fp": "f", "spec": spec, "config": {}}
+    ensure_data(created, home)
+    ensure_data(created, home)
+    created["data_info"] = info | {"encoder": {"sha": "b" * 16}}
+    with pytest.raises(DataError, match=r"store/f: was read by another encoder \(a+\) .* \(b+\)"):
+        ensure_data(created, home)
+    for place in ("store/f", "secret/f"):
+        shutil.rmtree(home.root / place)
+    with pytest.raises(DataError, match="put back a copy of store/f"):
+        ensure_data(created, home)
+    created["data_info"] = {"stores": ["store/f"], "secret": "secret/f"}
+    ensure_data(created, home)

@@ -165,6 +165,27 @@ def test_a_failed_simulation_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_who_make_the_same_study_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of two machines may have one number."""
+    write, folders = study._write_study, []
+
+    def meanwhile(config: Config, folder: Path, say: Any) -> None:
+        folders.append(folder)
+        if len(folders) == 1:
+            simulated_typing.make(config, silent)
+        write(config, folder, say)
+
+    monkeypatch.setattr(study, "simulate", lambda *_: (None, None))
+    monkeypatch.setattr(study, "write_fif", lambda path, *_: path.touch())
+    monkeypatch.setattr(study, "_write_study", meanwhile)
+    files = simulated_typing.make(small(tmp_path / "study"), silent)
+    assert len(set(folders)) == 2
+    assert all(Path(file).is_file() for file in files)
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
 def test_the_folder_is_named_after_options_but_not_after_itself(tmp_path: Path) -> None:
     config = small(tmp_path / "a")
     folder = simulated_typing.default_folder(config, tmp_path)

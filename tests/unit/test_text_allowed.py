@@ -10,7 +10,7 @@ from rapidfuzz.distance import Levenshtein
 
 from neurodecode.llm._pretrain_files import text_sha
 from neurodecode.text.corpus import load_sentences, load_tatoeba
-from neurodecode.text.near_duplicates import THRESHOLD, allowed_text, content_words
+from neurodecode.text.near_duplicates import THRESHOLD, allowed_text, content_words, near_duplicates
 from neurosweep.evaluation.splits import part_of_text, split_score
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,13 @@ def test_no_language_model_learns_from_a_near_duplicate_of_what_is_scored(allowe
     for text in random.Random(0).sample(protected, 80):
         found = process.extractOne(text, allowed, scorer=Levenshtein.normalized_similarity)
         assert found[1] < THRESHOLD, (text, found[0])
+
+
+def test_the_text_has_no_near_duplicate_left(allowed, scores):
+    protected = [text for text, score in scores.items() if score >= 0.8]
+    assert near_duplicates(allowed, protected) == set()
+    # The search itself finds what is there.
+    assert near_duplicates([*allowed[:50], protected[0] + "s"], protected) == {50}
 
 
 def test_the_shipped_language_model_was_trained_on_the_allowed_text_alone(allowed):
