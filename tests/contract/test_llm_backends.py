@@ -12,8 +12,8 @@ import torch
 from _tiny_lm import write_tiny_lm
 from peft import PeftModel
 
-from neurodecode.llm.backend import BACKENDS, Backend, load_backend
-from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
+from neurodecode.llm.backend import Backend, load_backend
+from neurodecode.llm.config import BACKENDS, LlmConfig, LlmDecodingConfig
 from neurodecode.llm.generate import generate
 from neurodecode.llm.lora import attach, merged, quiet_peft, save_adapter
 from neurodecode.llm.prompt import Prompter, Reading

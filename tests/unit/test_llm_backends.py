@@ -11,9 +11,9 @@ import pytest
 import torch
 from _tiny_lm import tiny_backend, write_tiny_lm
 
-from neurodecode.llm.backend import BACKENDS, Backend, load_backend
+from neurodecode.llm.backend import Backend, load_backend
 from neurodecode.llm.backends import smollm2
-from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.config import BACKENDS, LlmConfig
 from neurosweep.core.errors import ConfigError, DataError, MissingPackageError, PluginError
 from neurosweep.core.plugins import find_plugins
 
