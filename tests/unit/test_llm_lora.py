@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.last_layer import last_positions
 from neurodecode.llm.lora import attach, folded, load_adapter, merged, quiet_peft, save_adapter
 from neurodecode.llm.prompt import IGNORED, Prompter, Reading
 from neurodecode.llm.soup import adapter_state
@@ -159,6 +160,29 @@ def test_the_gradient_of_the_loss_is_right(folder: Path) -> None:
     )
     for left, right in zip(mine, torch.autograd.grad(loss, trained), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [1, 4, 12, 50])
+def test_positions_that_are_not_read_are_not_needed(folder: Path, keep: int) -> None:
+    backend = tiny_backend(folder)
+    model = attach(backend, LlmConfig(lora_rank=2), seed=0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_(0, 0.1)
+    input_BLH = torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(0))
+    whole = model(inputs_embeds=input_BLH, logits_to_keep=min(keep, 12)).logits
+    gradients = torch.autograd.grad(whole.square().sum(), trained)
+    mlp = model.get_base_model().model.layers[-1].mlp
+    with last_positions(model, keep):
+        assert "forward" in vars(mlp)
+        some = model(inputs_embeds=input_BLH, logits_to_keep=min(keep, 12)).logits
+    assert "forward" not in vars(mlp)
+    assert torch.allclose(some, whole, atol=1e-5)
+    for left, right in zip(
+        torch.autograd.grad(some.square().sum(), trained), gradients, strict=True
+    ):
+        assert torch.allclose(left, right, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rank", [1, 16])

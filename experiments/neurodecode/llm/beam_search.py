@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurodecode.llm.last_layer import last_positions
 from neurodecode.llm.tree_cache import tree_cache
 
 _NEVER = -1e9
@@ -113,12 +114,13 @@ class _Search:
     def read_prompts(self) -> Tensor:
         """Return the logits of the first new token, and forget the prompts."""
         position_AL = (self.mask_AL.cumsum(1) - 1).clamp(min=0)
-        logits_AV = self._forward(
-            inputs_embeds=self.prompt_ALH,
-            attention_mask=self.mask_AL.long(),
-            position_ids=position_AL,
-            logits_to_keep=1,
-        )
+        with last_positions(self.model, 1):
+            logits_AV = self._forward(
+                inputs_embeds=self.prompt_ALH,
+                attention_mask=self.mask_AL.long(),
+                position_ids=position_AL,
+                logits_to_keep=1,
+            )
         del self.prompt_ALH
         return logits_AV.expand(-1, self.options.beams, -1)
 
@@ -173,13 +175,7 @@ class _Search:
         self.open_A, self.length_A = self.open_A[rows_A], self.length_A[rows_A]
         self.logp_AK, self.ids_AKN = self.logp_AK[rows_A], self.ids_AKN[rows_A]
         self.seen_AKS = self.seen_AKS[rows_A]
-        # Columns of branches that died out, and those of padding, go too.
-        used_AS = self.seen_AKS.any(1)
-        columns = int(used_AS.sum(1).max())
-        order_AS = used_AS.int().sort(dim=1, descending=True, stable=True).indices[:, :columns]
-        index_AKS = order_AS[:, None, :].expand(-1, self.options.beams, -1)
-        self.seen_AKS = self.seen_AKS.gather(2, index_AKS)
-        self.cache.keep(rows_A, order_AS)
+        self.cache.keep(rows_A)
 
     def _forward(self, **inputs: Any) -> Tensor:
         output = self.model(**inputs, past_key_values=self.cache, use_cache=True)

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig
+from neurodecode.llm.last_layer import last_positions
 from neurodecode.llm.lora import attach, folded
 from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, length_batches
 from neurodecode.llm.sources import Source
@@ -185,7 +186,8 @@ def batch_loss(model: nn.Module, batch: Batch, smoothing: float, reduction: str 
     target_BL = batch.label_BL[:, 1:]
     first = int((target_BL != IGNORED).any(0).nonzero()[0])
     keep = target_BL.shape[1] + 1 - first
-    output: Any = model(inputs_embeds=batch.input_BLH, logits_to_keep=keep, use_cache=False)
+    with last_positions(model, keep):
+        output: Any = model(inputs_embeds=batch.input_BLH, logits_to_keep=keep, use_cache=False)
     logits_BLV = output.logits[:, :-1].float()
     return cross_entropy(
         logits_BLV.flatten(0, 1),

@@ -37,10 +37,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._columns = stop
         return self._view()
 
-    def keep(self, rows_A: Tensor, column_AS: Tensor) -> None:
-        """Keep some rows, and of each row some columns."""
-        self._buffers = tuple(_roomy(_picked(x, rows_A, column_AS)) for x in self._buffers)
-        self._columns = column_AS.shape[1]
+    def keep(self, rows_A: Tensor) -> None:
+        """Keep some rows."""
+        self._buffers = tuple(buffer.index_select(0, rows_A) for buffer in self._buffers)
         self._view()
 
     def _view(self) -> tuple[Tensor, Tensor]:
@@ -51,11 +50,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 class TreeCache(Cache):
     """Keep the keys and values of all layers."""
 
-    def keep(self, rows_A: Tensor, column_AS: Tensor) -> None:
-        """Keep some rows, and of each row some columns."""
+    def keep(self, rows_A: Tensor) -> None:
+        """Keep some rows."""
         layers: Any = self.layers
         for layer in layers:
-            layer.keep(rows_A, column_AS)
+            layer.keep(rows_A)
 
 
 def tree_cache() -> TreeCache:
@@ -69,9 +68,3 @@ def _roomy(x_AMSD: Tensor) -> Tensor:
     buffer = x_AMSD.new_empty((rows, heads, columns + columns // 4 + _SPARE, features))
     buffer[:, :, :columns] = x_AMSD
     return buffer
-
-
-def _picked(x_AMSD: Tensor, rows_A: Tensor, column_AS: Tensor) -> Tensor:
-    heads, features = x_AMSD.shape[1], x_AMSD.shape[3]
-    index = column_AS[:, None, :, None].expand(-1, heads, -1, features)
-    return x_AMSD[rows_A].gather(2, index)
