@@ -142,7 +142,8 @@ def read_config(sections: Mapping[str, Any], where: str = "configuration") -> Re
     dataset = _chosen(sections, "data", DATASETS, where)
     family = _chosen(sections, "model", MODELS, where)
     stage: Stage = "llm" if "llm" in sections else "encoder"
-    if "backend" in (sections.get("llm") or {}):
+    tuned = sections.get("llm")
+    if isinstance(tuned, Mapping) and "backend" in tuned:
         _chosen(sections, "llm", BACKENDS, where)
     try:
         model = recipe_model(dataset, family, stage)

@@ -119,6 +119,9 @@ def test_an_unknown_language_model_names_a_near_one() -> None:
     for wrong in (3, None):
         with pytest.raises(ConfigError, match=r"llm\.backend: is"):
             load_recipe("sentences_llm", {"llm.backend": wrong})
+    sections = load_recipe("sentences_llm").config.model_dump(mode="json")
+    with pytest.raises(ConfigError, match="llm"):
+        read_config(sections | {"llm": 3})
 
 
 def test_an_unknown_section_names_a_near_one() -> None:
