@@ -162,8 +162,8 @@ class _Search:
         open_A = ~self.done.settled(self.open_A, self.logp_AK[:, 0])
         if step + 1 == self.options.max_new_tokens or not open_A.any():
             return False
-        # Dropping rows copies the cache: it pays when a good part of them is gone.
-        if open_A.float().mean() <= 0.75:
+        # Dropping rows copies the cache: it pays when enough of them are gone.
+        if open_A.float().mean() <= 0.9:
             self._keep(open_A.nonzero()[:, 0])
         return True
 
