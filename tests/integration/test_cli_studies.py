@@ -56,6 +56,11 @@ class Answer:
         return data
 
 
+def _hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: SIGINT is ignored there, and inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass(frozen=True)
 class Shell:
     """Run commands in a folder, as a person does."""
@@ -72,6 +77,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_interrupts,
         )
 
     def run(self, *words: str, env: Mapping[str, str] | None = None) -> Answer:

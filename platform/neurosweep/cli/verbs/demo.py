@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     changes = execution_changes(args)
     for name in ("entry", "recipe"):
         if getattr(args, name) is not None:
-            changes |= {name: getattr(args, name), "stage": None}
+            changes |= {name: getattr(args, name), "stage": None, "search": {}}
     spec = make_spec(demo_study(eeg=args.eeg), changes, "the demo's study")
     home = open_home(args.home, create=True)
     console = Console(as_json=args.json)
