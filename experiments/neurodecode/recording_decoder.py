@@ -86,14 +86,15 @@ def _sentences_of(
     options, window = _options(config)
     if table is None:
         beside = (path.parent / name for name in _TABLES)
-        table = next((t for t in beside if t.is_file() and _row_of(t, path, options)), None)
+        table = next((t for t in beside if t.is_file() and _rows_of(t, path, options)), None)
     if table is None:
         recording = read_recording(path, None, options)
         return recording, [_whole(recording)]
-    row = _row_of(table, path, options)
-    if row is not None and not _is_whole(table, row, options):
+    own = _rows_of(table, path, options)
+    if own and not _is_whole(own):
+        (row,) = (event for event in own if event.type in RECORDING_TYPES)
         recording = read_recording(path, row, options)
-        return recording, _marked(recording, table, row, options)
+        return recording, _marked(recording, table, row, select(own, "Sentence"))
     recording = read_recording_of(table, path, options)
     return recording, sentence_items([recording], **window).items
 
@@ -107,33 +108,26 @@ def _options(config: EncoderRecipe | LlmRecipe) -> tuple[SentenceReadOptions, di
     return SentenceReadOptions(**{**known, "practice": 0}), window
 
 
-def _row_of(table: Path, path: Path, options: SentenceReadOptions) -> Event | None:
-    rows = (e for e in read_events(table, options.columns) if e.type in RECORDING_TYPES)
-    here = (
-        r for r in rows if r.filepath and path_of(r, table, options).resolve() == path.resolve()
-    )
-    return next(here, None)
+def _rows_of(table: Path, path: Path, options: SentenceReadOptions) -> tuple[Event, ...]:
+    """Return the rows of the timeline whose recording lies at a path; none where there is none."""
+    events = read_events(table, options.columns)
+    named = (event for event in events if event.type in RECORDING_TYPES and event.filepath)
+    here = (row for row in named if path_of(row, table, options).resolve() == path.resolve())
+    row = next(here, None)
+    return tuple(event for event in events if row and event.timeline == row.timeline)
 
 
-def _of_timeline(
-    table: Path, row: Event, options: SentenceReadOptions, kind: str
-) -> tuple[Event, ...]:
-    events = select(read_events(table, options.columns), kind)
-    return tuple(event for event in events if event.timeline == row.timeline)
-
-
-def _is_whole(table: Path, row: Event, options: SentenceReadOptions) -> bool:
-    """Return whether a table tells texts and key presses, as one that is trained on does."""
-    sentences = _of_timeline(table, row, options, "Sentence")
-    keys = _of_timeline(table, row, options, "Keystroke")
-    return bool(keys) and bool(sentences) and all(s.text.strip() for s in sentences)
+def _is_whole(own: Sequence[Event]) -> bool:
+    """Return whether rows tell texts and key presses, as those that are trained on do."""
+    sentences = select(own, "Sentence")
+    texts = all(sentence.text.strip() for sentence in sentences)
+    return bool(sentences) and texts and bool(select(own, "Keystroke"))
 
 
 def _marked(
-    recording: Recording, table: Path, row: Event, options: SentenceReadOptions
+    recording: Recording, table: Path, row: Event, rows: Sequence[Event]
 ) -> list[SentenceItem]:
     """Return the sentences that a table only marks: from start to start + duration."""
-    rows = _of_timeline(table, row, options, "Sentence")
     if not rows or any(sentence.duration <= 0 for sentence in rows):
         msg = f"events table {table}: needs rows of type Sentence with start and duration for"
         raise DataError(f"{msg} timeline '{row.timeline}', or the text and keys of each sentence")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from _window_stores import Recorder, make_facts, single_window_store, speller_store
 
-from neurodecode.jobs.windows import fold_seed, run
+from neurodecode.jobs.folds import fold_seed
+from neurodecode.jobs.windows import run
 from neurodecode.recipe import load_recipe
 from neurosweep.core.errors import ConfigError
 from neurosweep.exec.job_api import JobContext

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +14,7 @@ from neurodecode.config import MODELS, EncoderRecipe, read_config
 from neurodecode.contracts import SentenceFacts
 from neurodecode.decoding.config import CtcDecodingConfig
 from neurodecode.decoding.ctc import greedy, prefix_beam
+from neurodecode.jobs.folds import Numbering, fold_name, fold_seed, job_arithmetic
 from neurodecode.training.checkpoint import save_encoder
 from neurodecode.training.encoder_fit import Encoded, encode, fit_encoder
 from neurodecode.training.evaluate import pick_device
@@ -51,16 +51,13 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
     """
     config = read_config(ctx.config, "run.json config")
     assert isinstance(config, EncoderRecipe)
-    torch.set_num_threads(max(1, ctx.threads))
-    torch.backends.cudnn.deterministic = True
     progress = Progress(ctx)
-    torch.set_flush_denormal(True)
-    try:
+    with job_arithmetic(ctx.threads):
         for number, folder in enumerate(ctx.folds):
             ctx.beat(f"load fold {number}")
             facts = sentence_facts(read_meta(folder))
             model = progress.train(folder, facts, config, number)
-            name = CHECKPOINT if number == 0 else f"{CHECKPOINT}{number:02d}"
+            name = fold_name(CHECKPOINT, number)
             save_encoder(ctx.ckpt_dir / name, model, config.model, facts)
             ctx.beat(f"predict fold {number}")
             sentences = read_sentences(folder, ctx.part, facts.subjects)
@@ -68,9 +65,6 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
             device = next(model.parameters()).device
             for encoded in encode(model, sentences, device, beat=beat):
                 yield prediction(encoded, config.decoding)
-    finally:
-        # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
-        torch.set_flush_denormal(False)
 
 
 def prediction(encoded: Encoded, config: CtcDecodingConfig) -> dict[str, Any]:
@@ -95,36 +89,25 @@ def prediction(encoded: Encoded, config: CtcDecodingConfig) -> dict[str, Any]:
     return line | {"nbest": [[text, log_p] for text, log_p in nbest]}
 
 
-class Progress:
+class Progress(Numbering):
     """Train folds and number their steps and epochs through."""
-
-    def __init__(self, ctx: JobContext) -> None:
-        self.ctx = ctx
-        self.steps = 0
-        self.epochs = 0
 
     def train(
         self, folder: Path, facts: SentenceFacts, config: EncoderRecipe, number: int
     ) -> nn.Module:
         """Return a model trained on a fold; seed and fold alone decide weights and order."""
-        seed = int(np.random.SeedSequence([self.ctx.seed, number]).generate_state(1)[0])
+        seed = fold_seed(self.ctx.seed, number)
         torch.manual_seed(seed)
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
         model: nn.Module = family.build(config.model, facts)
         model.to(pick_device(config.training.device))
-        first_step, first_epoch = self.steps, self.epochs
-
-        def log(step: int, epoch: int, **metrics: float) -> None:
-            self.steps, self.epochs = first_step + step, first_epoch + epoch
-            self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
-
         fit_encoder(
             model,
             read_sentences(folder, "train", facts.subjects),
             read_sentences(folder, "dev", facts.subjects),
             config.training,
             seed=seed,
-            log=log,
+            log=self.log_of(number),
             should_stop=self.ctx.should_stop,
             beat=partial(self.ctx.beat, f"train fold {number}"),
         )

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-
 # A fork server imports this module once for all trials; transformers would import the parts of
 # itself in every one of them.
 import transformers.models.auto.modeling_auto
@@ -16,6 +13,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401
 from peft import PeftModel
 
 from neurodecode.config import LlmRecipe, read_config
+from neurodecode.jobs.folds import Numbering, fold_name, fold_seed, job_arithmetic
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
 from neurodecode.llm.feature_store import FeatureStore, read_feature_store
@@ -58,25 +56,19 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
     """
     config = read_config(ctx.config, "run.json config")
     assert isinstance(config, LlmRecipe)
-    torch.set_num_threads(max(1, ctx.threads))
-    torch.backends.cudnn.deterministic = True
-    torch.set_flush_denormal(True)
     progress = Progress(ctx)
-    try:
+    with job_arithmetic(ctx.threads):
         for number, folder in enumerate(ctx.folds):
             ctx.beat(f"load fold {number}")
             store = read_feature_store(folder, ("train", "dev", ctx.part))
             backend = backend_for(store.meta, config)
             model = progress.train(backend, store, config.llm, number)
-            name = ADAPTER if number == 0 else f"{ADAPTER}{number:02d}"
+            name = fold_name(ADAPTER, number)
             save_adapter(model, ctx.ckpt_dir / name)
             ctx.beat(f"predict fold {number}")
             readings = [reading_of(item) for item in store.parts[ctx.part]]
             beat = partial(ctx.beat, f"predict fold {number}")
             yield from predict(backend, model, readings, config.llm, config.decoding, beat)
-    finally:
-        # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
-        torch.set_flush_denormal(False)
 
 
 def predict(
@@ -146,37 +138,26 @@ def training_source(backend: Backend, store: FeatureStore, noise: str, seed: int
     return NoisySource(items, store.confusions, store.residuals, targets, seed)
 
 
-class Progress:
+class Progress(Numbering):
     """Train folds and number their steps and epochs through."""
-
-    def __init__(self, ctx: JobContext) -> None:
-        self.ctx = ctx
-        self.steps = 0
-        self.epochs = 0
 
     def train(
         self, backend: Backend, store: FeatureStore, config: LlmConfig, number: int
     ) -> PeftModel:
         """Return the model with an adapter tuned on a fold; seed and fold alone decide it."""
-        seed = int(np.random.SeedSequence([self.ctx.seed, number]).generate_state(1)[0])
+        seed = fold_seed(self.ctx.seed, number)
         source = training_source(backend, store, config.noise, seed)
         dev = [reading_of(item) for item in store.parts["dev"]]
         if not config.meg_tokens:
             dev = _without_words(dev)
             source = WithoutWords(source)
-        first_step, first_epoch = self.steps, self.epochs
-
-        def log(step: int, epoch: int, **metrics: float) -> None:
-            self.steps, self.epochs = first_step + step, first_epoch + epoch
-            self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
-
         return train_lora(
             backend,
             source,
             dev,
             config,
             seed=seed,
-            log=log,
+            log=self.log_of(number),
             should_stop=self.ctx.should_stop,
             beat=partial(self.ctx.beat, f"train fold {number}"),
         )

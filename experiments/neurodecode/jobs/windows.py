@@ -15,6 +15,7 @@ from torch import nn
 from neurodecode.config import MODELS, WindowRecipe, read_config
 from neurodecode.contracts import DataFacts
 from neurodecode.decoding.items import Hypothesis, decode, log_prior
+from neurodecode.jobs.folds import Numbering, fold_seed, job_arithmetic
 from neurodecode.training.evaluate import pick_device, predict_log_proba
 from neurodecode.training.loop import fit
 from neurodecode.training.windows import WindowSet, data_facts, read_meta, read_windows
@@ -45,11 +46,8 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
     """
     config = read_config(ctx.config, "run.json config")
     assert isinstance(config, WindowRecipe)
-    torch.set_num_threads(max(1, ctx.threads))
-    torch.backends.cudnn.deterministic = True
     progress = Progress(ctx)
-    torch.set_flush_denormal(True)
-    try:
+    with job_arithmetic(ctx.threads):
         for number, folder in enumerate(ctx.folds):
             ctx.beat(f"load fold {number}")
             fold = Fold.read(folder)
@@ -57,9 +55,6 @@ def run(ctx: JobContext) -> Iterator[Mapping[str, Any]]:
             ctx.beat(f"predict fold {number}")
             for hypothesis in fold.predict(model, config, ctx.part):
                 yield hypothesis.to_dict()
-    finally:
-        # The inline executor runs jobs in the driver's process, whose arithmetic is not ours.
-        torch.set_flush_denormal(False)
 
 
 @dataclass(frozen=True)
@@ -107,13 +102,8 @@ class Fold:
         return log_prior(self.train.targets(), num_classes)
 
 
-class Progress:
+class Progress(Numbering):
     """Train folds and number their steps and epochs through."""
-
-    def __init__(self, ctx: JobContext) -> None:
-        self.ctx = ctx
-        self.steps = 0
-        self.epochs = 0
 
     def train(self, fold: Fold, config: WindowRecipe, number: int) -> nn.Module:
         """Return a model trained on a fold; seed and fold alone decide weights and order."""
@@ -122,12 +112,6 @@ class Progress:
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
         model: nn.Module = family.build(config.model, fold.facts)
         model.to(pick_device(config.training.device))
-        first_step, first_epoch = self.steps, self.epochs
-
-        def log(step: int, epoch: int, **metrics: float) -> None:
-            self.steps, self.epochs = first_step + step, first_epoch + epoch
-            self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
-
         fit(
             model,
             fold.train,
@@ -135,13 +119,7 @@ class Progress:
             config.training,
             sfreq_hz=fold.facts.sfreq_hz,
             seed=seed,
-            log=log,
+            log=self.log_of(number),
             should_stop=self.ctx.should_stop,
         )
         return model
-
-
-def fold_seed(seed: int, number: int) -> int:
-    """Return the seed of a fold, so that the luck of a draw averages out over folds."""
-    words = np.random.SeedSequence([seed, number]).generate_state(1)
-    return int(words[0])

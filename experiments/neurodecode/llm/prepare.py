@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from neurodecode.config import LlmRecipe
 from neurodecode.llm.backend import Backend, check_backend, load_backend
@@ -26,6 +25,7 @@ from neurodecode.llm.projector import save_projector
 from neurodecode.llm.reading_parts import Features, make_features, num_folds
 from neurodecode.store_writer import SECRET_FILE, make_private, staged
 from neurodecode.training.checkpoint import DESCRIPTION, WEIGHTS
+from neurodecode.training.evaluate import without_denormals
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.files import (
     atomic_write_bytes,
@@ -89,12 +89,12 @@ def prepare_features(
     done = home.store(feat_fp) / "prepared.json"
     if done.is_file() and home.secret(feat_fp).is_dir():
         return _warned(config, read_json(done))
-    torch.set_flush_denormal(True)
     try:
-        made = make_features(config, sentences, home, say, backend)
-        result = _result(sentences, feat_fp, made, made.summary())
-        _write(home, feat_fp, sentences, made, result, _meta(sentences, feat_fp, backend, made))
-        return _warned(config, result)
+        with without_denormals():
+            made = make_features(config, sentences, home, say, backend)
+            result = _result(sentences, feat_fp, made, made.summary())
+            _write(home, feat_fp, sentences, made, result, _meta(sentences, feat_fp, backend, made))
+            return _warned(config, result)
     except Diverged as error:
         msg = f"the encoder or its projector cannot be trained: {error}"
         raise ConfigError(msg) from error
@@ -102,8 +102,6 @@ def prepare_features(
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
         msg = f"{home.root}: features cannot be prepared ({what}); free space, or name another home"
         raise DataError(msg) from error
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def check_named(config: LlmRecipe) -> None:

@@ -23,7 +23,7 @@ from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, l
 from neurodecode.llm.sources import Source
 from neurodecode.training.beat import Beat, silent
 from neurodecode.training.schedule import linear_warmup_cosine
-from neurosweep.exec.job_api import Diverged
+from neurodecode.training.steps import descend
 
 Log = Callable[..., None]
 
@@ -145,14 +145,8 @@ class Tuning:
         dropout = Dropout(config.ctc_dropout, config.meg_dropout, self.rng)
         batch = self.prompter.examples(readings, dropout)
         loss = batch_loss(self.model, batch, config.label_smoothing)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            msg = f"the loss is {value} at step {self.steps}; lower llm.learning_rate"
-            raise Diverged(msg)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
-        self.optimizer.step()
+        field = "llm.learning_rate"
+        value = descend(loss, self.optimizer, self.parameters, config.clip_norm, self.steps, field)
         self._losses.append(value)
         self.steps += 1
 

@@ -23,9 +23,8 @@ from neurodecode.training.schedule import linear_warmup_cosine
 from neurodecode.training.sentence_augment import SentenceAugment
 from neurodecode.training.sentence_config import EncoderTrainingConfig
 from neurodecode.training.sentences import SentenceSet, targets
-from neurodecode.training.steps import parameter_groups
+from neurodecode.training.steps import descend, parameter_groups
 from neurosweep.evaluation.rates import text_edits
-from neurosweep.exec.job_api import Diverged
 
 Log = Callable[..., None]
 
@@ -221,14 +220,8 @@ class EncoderSteps:
             lengths_B.to(self.device),
             self.config.aux_weight,
         )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            msg = f"the loss is {value} at step {self.done}; lower training.learning_rate"
-            raise Diverged(msg)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        weights = self.model.parameters()
+        value = descend(loss, self.optimizer, weights, self.config.clip_norm, self.done)
         self.done += 1
         return value
 

@@ -5,6 +5,8 @@ Array names carry their axes: B batch, K class, W window.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +32,19 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def without_denormals() -> Iterator[None]:
+    """Take numbers too small to be normal as 0, which is much faster, until the end.
+
+    The inline executor and preparation work in the driver's process, whose arithmetic is not ours.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def predict_log_proba(

@@ -6,12 +6,12 @@ Array names carry their axes: B batch, C channel, K class, T sample, W window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neurodecode.losses.cross_entropy import class_weights, smoothed_cross_entropy
 from neurodecode.training.augment import Augment
@@ -103,16 +103,47 @@ class Steps:
             self.weight_K,
             self.config.label_smoothing,
         )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            msg = f"the loss is {value} at step {self.done}; lower training.learning_rate"
-            raise Diverged(msg)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        weights = self.model.parameters()
+        value = descend(loss, self.optimizer, weights, self.config.clip_norm, self.done)
         self.done += 1
         return value
+
+
+def descend(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    weights: Iterable[nn.Parameter],
+    clip_norm: float,
+    step: int,
+    rate: str = "training.learning_rate",
+) -> float:
+    """Take one step down a loss, gradients clipped, and return its value.
+
+    Parameters
+    ----------
+    loss
+        What to lower.
+    optimizer, weights
+        What takes the step, and what it changes.
+    clip_norm
+        Largest norm of the gradient of all weights.
+    step, rate
+        Steps done before, and the field to lower when they were too long; named in errors.
+
+    Raises
+    ------
+    Diverged
+        When the loss is not finite; nothing is changed then.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        msg = f"the loss is {value} at step {step}; lower {rate}"
+        raise Diverged(msg)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(weights, clip_norm)
+    optimizer.step()
+    return value
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
