@@ -77,16 +77,17 @@ def test_every_parameter_gets_a_gradient(family: str) -> None:
 @pytest.mark.parametrize("family", OF_WINDOWS)
 def test_a_window_is_judged_alone(family: str) -> None:
     """In evaluation the answer does not depend on what else is in the batch."""
-    model = _build(family)
+    model = _build(family).double()
     model.train()
-    model(*_batch())
-    model.eval()
     x_BCT, subject_B = _batch()
+    x_BCT = x_BCT.double()
+    model(x_BCT, subject_B)
+    model.eval()
     together = model(x_BCT, subject_B)
     alone = torch.cat([model(x_BCT[i : i + 1], subject_B[i : i + 1]) for i in range(6)])
-    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together, alone, atol=1e-10)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    assert torch.allclose(model(x_BCT[order], subject_B[order]), together[order], atol=1e-5)
+    assert torch.allclose(model(x_BCT[order], subject_B[order]), together[order], atol=1e-10)
 
 
 @pytest.mark.parametrize("family", OF_WINDOWS)
@@ -131,9 +132,11 @@ def _reader(family: str, without: str | None = None) -> torch.nn.Module:
     return model
 
 
-def _sentences() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _sentences(
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x_BTC = torch.randn(4, 90, 6, generator=generator)
+    x_BTC = torch.randn(4, 90, 6, generator=generator).to(dtype)
     return x_BTC, LENGTHS, torch.tensor([0, 1, 1, 0])
 
 
@@ -153,21 +156,21 @@ def test_every_frame_gets_a_logit_a_class(family: str) -> None:
 @pytest.mark.parametrize("family", OF_SENTENCES)
 def test_a_sentence_is_read_alone(family: str) -> None:
     """Neither padding nor what else is in the batch changes what is read."""
-    model = _reader(family)
+    model = _reader(family).double()
     model.train()
-    model(*_sentences())
+    model(*_sentences(torch.float64))
     model.eval()
-    x_BTC, length_B, subject_B = _sentences()
+    x_BTC, length_B, subject_B = _sentences(torch.float64)
     together = model(x_BTC, length_B, subject_B)
     for i, length in enumerate(length_B.tolist()):
         frames = int(together.frames_B[i])
         alone = model(x_BTC[i : i + 1, :length], length_B[i : i + 1], subject_B[i : i + 1])
-        rubbish = torch.cat([x_BTC[i : i + 1, :length], torch.full((1, 31, 6), 7.0)], dim=1)
+        rubbish = torch.cat([x_BTC[i : i + 1, :length], x_BTC.new_full((1, 31, 6), 7.0)], dim=1)
         padded = model(rubbish, length_B[i : i + 1], subject_B[i : i + 1])
         for other in (alone, padded):
             for name in ("logits_BFK", "aux_logits_BFK", "feature_BFD"):
                 ours, theirs = getattr(together, name)[i, :frames], getattr(other, name)[0, :frames]
-                assert torch.allclose(ours, theirs, atol=1e-5), name
+                assert torch.allclose(ours, theirs, atol=1e-10), name
 
 
 @pytest.mark.parametrize("family", OF_SENTENCES)
@@ -175,18 +178,18 @@ def test_padding_does_not_reach_the_statistics(family: str) -> None:
     """What is learned in a step does not depend on how far sentences were padded."""
     gradients, states = [], []
     for extra in (0, 40):
-        model = _reader(family, without="dropout")
+        model = _reader(family, without="dropout").double()
         model.train()
-        x_BTC, length_B, subject_B = _sentences()
-        padded = torch.cat([x_BTC, torch.full((4, extra, 6), 9.0)], dim=1)
+        x_BTC, length_B, subject_B = _sentences(torch.float64)
+        padded = torch.cat([x_BTC, x_BTC.new_full((4, extra, 6), 9.0)], dim=1)
         output = model(padded, length_B, subject_B)
         logits = [output.logits_BFK[i, : int(n)] for i, n in enumerate(output.frames_B)]
         torch.autograd.backward(torch.cat(logits).pow(2).mean())
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
         states.append(model.state_dict())
-    assert all(torch.allclose(states[0][n], states[1][n], atol=1e-5) for n in states[0])
+    assert all(torch.allclose(states[0][n], states[1][n], atol=1e-10) for n in states[0])
     for name, gradient in gradients[0].items():
-        assert torch.allclose(gradient, gradients[1][name], atol=1e-4), name
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-10), name
 
 
 @pytest.mark.parametrize("family", OF_SENTENCES)
