@@ -44,6 +44,16 @@ class AttemptDir:
         return self.root / "ckpt"
 
     @property
+    def resume(self) -> Path:
+        """What an interrupted job goes on from; gone once it has ended."""
+        return self.root / "resume"
+
+    @property
+    def out(self) -> Path:
+        """What a stage of a pipeline makes."""
+        return self.root / "out"
+
+    @property
     def status(self) -> Path:
         """Written last: its existence means finished."""
         return self.root / "status.json"

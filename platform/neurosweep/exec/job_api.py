@@ -46,6 +46,8 @@ class JobContext:
         ``beat(phase, step=..., epoch=..., loss=...)`` gives a sign of life.
     should_stop
         Whether the job was asked to end soon.
+    inputs
+        Name to folder of what earlier stages made; empty outside a pipeline.
     """
 
     attempt_dir: Path
@@ -58,6 +60,7 @@ class JobContext:
     should_stop: Callable[[], bool]
     part: str = "val"
     limits: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def ckpt_dir(self) -> Path:

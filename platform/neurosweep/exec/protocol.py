@@ -81,6 +81,10 @@ class TaskView:
         Why it ended, when the executor knows better than the job (a limit it enforced).
     host
         Machine.
+    held_s
+        Seconds for which the scheduler counts the task's cores and GPUs, when it says so.
+    restarts
+        How often the scheduler started it again.
     """
 
     phase: TaskPhase
@@ -90,6 +94,22 @@ class TaskView:
     signal: int | None = None
     kind_hint: Kind | None = None
     host: str = ""
+    held_s: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Say what one task holds.
+
+    Attributes
+    ----------
+    cores, gpus
+        Of one task.
+    """
+
+    cores: int = 1
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,9 @@ class ExecSettings:
         Limit of one attempt in MB, or None.
     warm
         Modules that a warm worker imports before it starts attempts.
+    pool
+        Objects that the executors of one driver process share, by a name of their own: one
+        query of the scheduler for all of them.
     """
 
     study_dir: Path
@@ -118,6 +141,7 @@ class ExecSettings:
     cores_per_task: int = 1
     memory_mb: int | None = None
     warm: tuple[str, ...] = ()
+    pool: dict[str, object] = field(default_factory=dict)
 
 
 def require_folders(token: str, tasks: Sequence[TaskSpec]) -> None:
@@ -139,6 +163,11 @@ class Executor(Protocol):
 
     name: str
 
+    @property
+    def allocation(self) -> Allocation:
+        """What one task holds."""
+        ...
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks under an intent token; return trial to job id.
 
@@ -159,6 +188,18 @@ class Executor(Protocol):
 
     def cancel(self, trial: str, attempt: int, why: Kind) -> None:
         """End a task; its view then carries `why` as its hint."""
+        ...
+
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:
+        """Change, while tasks run, how many run at a time and how often they are looked at.
+
+        Parameters
+        ----------
+        slots
+            Attempts at a time from now on; 0 starts no further one. What runs goes on.
+        poll_s
+            Shortest time between two queries, seconds, where the executor queries.
+        """
         ...
 
     def close(self) -> None:

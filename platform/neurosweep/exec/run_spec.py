@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class RunSpec:
         Part to predict.
     commit, diff_sha
         Which code that is.
+    inputs
+        Name to folder of what earlier stages made, absolute; empty outside a pipeline.
     """
 
     trial: str
@@ -49,6 +51,7 @@ class RunSpec:
     part: str = "val"
     commit: str | None = None
     diff_sha: str | None = None
+    inputs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_run(files: AttemptDir) -> RunSpec:
@@ -76,6 +79,7 @@ def read_run(files: AttemptDir) -> RunSpec:
             part=str(data.get("part") or "val"),
             commit=data.get("commit"),
             diff_sha=data.get("diff_sha"),
+            inputs={name: home / place for name, place in (data.get("inputs") or {}).items()},
         )
     except KeyError as error:
         msg = f"{path}: has no field {error}; it was not written by a driver of this version"

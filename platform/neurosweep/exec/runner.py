@@ -138,6 +138,7 @@ class _Attempt:
             should_stop=lambda: self.stop.kind is not None,
             part=spec.part,
             limits={"timeout_s": spec.limits.timeout_s, "memory_mb": spec.limits.memory_mb},
+            inputs=spec.inputs,
         )
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -126,5 +126,9 @@ def _attempt(attempt: AttemptState, canonical: bool) -> dict[str, Any]:
             "seconds": attempt.seconds,
             "peak_mb": attempt.peak_mb,
             "cores": attempt.cores,
+            "gpus": attempt.gpus,
+            "restarts": attempt.restarts,
+            "queue_s": attempt.queue_s,
+            "held_s": attempt.held_s,
         }
     return data

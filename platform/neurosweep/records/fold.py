@@ -94,7 +94,7 @@ def _planned(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     round_state.planned_t = t
 
 
-def _intended(state: StudyState, data: Mapping[str, Any], _t: str) -> None:
+def _intended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     token = str(data["token"])
     round_state = _round(state, int(data["round"]))
     _require(token not in round_state.intents, f"token {token} was used before")
@@ -104,7 +104,7 @@ def _intended(state: StudyState, data: Mapping[str, Any], _t: str) -> None:
         _require(not trial.phase.final, f"trial {trial_id} has ended for good")
         _require(trial.open_attempt is None, f"trial {trial_id} has an open attempt")
         _require(number == len(trial.attempts) + 1, f"{trial_id}: attempt {number} is out of order")
-        trial.attempts.append(AttemptState(number, token=token))
+        trial.attempts.append(AttemptState(number, token=token, intended_t=t))
     round_state.intents[token] = pairs
 
 
@@ -153,6 +153,10 @@ def _ended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     attempt.seconds = float(data.get("seconds", 0.0))
     attempt.peak_mb = float(data.get("peak_mb", 0.0))
     attempt.cores = int(data.get("cores", 1))
+    attempt.gpus = int(data.get("gpus", 0))
+    attempt.restarts = int(data.get("restarts", 0))
+    attempt.queue_s = float(data.get("queue_s", 0.0))
+    attempt.held_s = max(float(data.get("held_s", 0.0)), attempt.seconds)
     attempt.predictions_sha = str(data.get("predictions_sha", ""))
     if attempt.outcome is Outcome.DONE:
         trial.phase = Phase.ENDED

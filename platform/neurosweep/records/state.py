@@ -29,7 +29,21 @@ class Phase(StrEnum):
 
 @dataclass
 class AttemptState:
-    """Hold one attempt of a trial."""
+    """Hold one attempt of a trial.
+
+    Attributes
+    ----------
+    seconds
+        Duration of its job, all restarts together.
+    cores, gpus
+        What it held.
+    restarts
+        How often its scheduler started it again.
+    queue_s
+        Seconds from its submission to its first start.
+    held_s
+        Seconds for which the scheduler counts its cores and GPUs; at least `seconds`.
+    """
 
     number: int
     token: str = ""
@@ -44,6 +58,11 @@ class AttemptState:
     seconds: float = 0.0
     peak_mb: float = 0.0
     cores: int = 1
+    gpus: int = 0
+    restarts: int = 0
+    queue_s: float = 0.0
+    held_s: float = 0.0
+    intended_t: str = ""
     predictions_sha: str = ""
 
 

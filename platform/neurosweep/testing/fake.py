@@ -22,7 +22,7 @@ from neurosweep.core.files import (
 from neurosweep.core.layout import Home
 from neurosweep.exec.claim import Claim, ProcessMark
 from neurosweep.exec.job_api import JobContext
-from neurosweep.exec.protocol import TaskKey, TaskPhase, TaskSpec, TaskView
+from neurosweep.exec.protocol import Allocation, TaskKey, TaskPhase, TaskSpec, TaskView
 from neurosweep.records.trial import Kind
 from neurosweep.testing.jobs import instant
 
@@ -277,6 +277,11 @@ class FakeExecutor:
         self._mine: list[FakeJob] = []
         self.closed = False
 
+    @property
+    def allocation(self) -> Allocation:
+        """What one job holds."""
+        return Allocation()
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.
 
@@ -328,6 +333,11 @@ class FakeExecutor:
             alive = job.view.phase in (TaskPhase.QUEUED, TaskPhase.RUNNING)
             if job.task.key == (trial, attempt) and alive and job.fate is not Fate.UNDEAD:
                 self.cluster.end(job, kind_hint=why)
+
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
+        """Change how many jobs of the cluster run at a time."""
+        if slots is not None:
+            self.cluster.slots = slots
 
     def close(self) -> None:
         """Let go of the cluster; jobs go on."""

@@ -14,6 +14,7 @@ from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.exec.claim import JOB_VARIABLE, read_claim
 from neurosweep.exec.endings import ProcessEnd, ended_view
 from neurosweep.exec.protocol import (
+    Allocation,
     ExecSettings,
     Executor,
     TaskKey,
@@ -45,6 +46,12 @@ class InlineExecutor:
         self._queue: dict[TaskKey, tuple[TaskSpec, str]] = {}
         self._over: dict[TaskKey, TaskView] = {}
         self._count = 0
+        self._held = False
+
+    @property
+    def allocation(self) -> Allocation:
+        """What one attempt holds."""
+        return Allocation(self._settings.cores_per_task)
 
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.
@@ -83,7 +90,7 @@ class InlineExecutor:
 
     def poll(self) -> Mapping[TaskKey, TaskView]:
         """Run the next attempt to its end, then return what is known of every task."""
-        if self._queue:
+        if self._queue and not self._held:
             key = next(iter(self._queue))
             task, job = self._queue.pop(key)
             self._over[key] = self._run(task, job)
@@ -100,6 +107,11 @@ class InlineExecutor:
         if found is not None:
             view = TaskView(TaskPhase.ENDED, job_id=found[1], kind_hint=why)
             self._over[(trial, attempt)] = view
+
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
+        """Run nothing further while there are no slots; there is never more than one."""
+        if slots is not None:
+            self._held = slots == 0
 
     def close(self) -> None:
         """Forget what is queued."""

@@ -20,6 +20,7 @@ from neurosweep.exec.claim import ProcessMark, read_claim
 from neurosweep.exec.endings import ProcessEnd, ended_view
 from neurosweep.exec.heartbeat import is_stalled, read_heartbeat
 from neurosweep.exec.protocol import (
+    Allocation,
     ExecSettings,
     Executor,
     TaskKey,
@@ -100,6 +101,11 @@ class LocalExecutor:
         """Process id of the fork server, once there is one."""
         return None if self._server is None else self._server.pid
 
+    @property
+    def allocation(self) -> Allocation:
+        """What one attempt holds."""
+        return Allocation(self._settings.cores_per_task)
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks; each starts as soon as one of the workers is free.
 
@@ -164,6 +170,12 @@ class LocalExecutor:
         task = self._tasks.get((trial, attempt))
         if task is not None and task.ending is None:
             self._stop(task, why)
+
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
+        """Change the number of workers; `poll_s` means nothing here."""
+        if slots is not None:
+            self.workers = slots
+            self._update_slots()
 
     def close(self) -> None:
         """End the fork server: queued attempts are forgotten, running ones go on."""

@@ -13,7 +13,14 @@ from pathlib import Path
 from neurosweep.core.errors import ExecutorError, MissingPackageError
 from neurosweep.exec.job_api import RunCall
 from neurosweep.exec.profiles import Profile, load_profile
-from neurosweep.exec.protocol import ExecSettings, TaskKey, TaskPhase, TaskSpec, TaskView
+from neurosweep.exec.protocol import (
+    Allocation,
+    ExecSettings,
+    TaskKey,
+    TaskPhase,
+    TaskSpec,
+    TaskView,
+)
 from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, run_slurm, view_of
 from neurosweep.records.trial import Kind
 
@@ -71,6 +78,11 @@ class SlurmExecutor:
         self._cancelled: dict[TaskKey, Kind] = {}
         self._last_poll = -math.inf
         self._since = _local_time(time.time() - 7 * _DAY_S)
+
+    @property
+    def allocation(self) -> Allocation:
+        """What one task holds."""
+        return Allocation(self._profile.cores, self._profile.gpus)
 
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Submit one array, or several when the round is larger than an array may be.
@@ -131,6 +143,11 @@ class SlurmExecutor:
             return
         self._cancelled[key] = why
         run_slurm(["scancel", job_id])
+
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
+        """Change the pause between two queries."""
+        if poll_s is not None:
+            self._profile = self._profile.model_copy(update={"poll_s": poll_s})
 
     def close(self) -> None:
         """Do nothing: the tasks belong to SLURM."""
