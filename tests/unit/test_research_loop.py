@@ -8,7 +8,7 @@ import os
 import socket
 
 import pytest
-from _loop_kit import START, ListAgent, copy_study, drive, new_study, state_of
+from _loop_kit import PACE, START, ListAgent, copy_study, drive, new_study, state_of
 
 from neurosweep.core.errors import ExecutorError, LedgerError, LockedError, StudyError
 from neurosweep.core.files import read_json
@@ -121,12 +121,21 @@ def test_a_job_that_cannot_be_killed_does_not_hold_the_round_up(study):
 
 
 def test_a_lost_process_on_another_machine_is_believed_until_it_is_silent_for_long(study):
-    cluster = cluster_of({("r01t000", 1): Fate.VANISH}, host="node17")
+    cluster = cluster_of({("r01t000", 1): Fate.FORGOTTEN}, host="node17")
     cluster.clock = FakeClock()
     drive(study, cluster)
     first = state_of(study).trials["r01t000"].attempts[0]
     assert (first.kind, first.host) == (Kind.LOST, "node17")
     assert cluster.clock.slept > 60.0
+
+
+def test_a_scheduler_that_says_a_task_ended_is_believed_before_its_heartbeat_is_old(study):
+    cluster = cluster_of({("r01t000", 1): Fate.VANISH}, host="node17")
+    cluster.clock = FakeClock()
+    drive(study, cluster)
+    first = state_of(study).trials["r01t000"].attempts[0]
+    assert (first.kind, first.host) == (Kind.LOST, "node17")
+    assert PACE.settle_s < cluster.clock.slept < 30.0
 
 
 def test_a_late_result_of_an_ended_attempt_is_not_accepted(study):

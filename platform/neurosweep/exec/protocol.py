@@ -168,6 +168,11 @@ class Executor(Protocol):
         """What one task holds."""
         ...
 
+    @property
+    def slots(self) -> int:
+        """How many attempts run at a time."""
+        ...
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks under an intent token; return trial to job id.
 

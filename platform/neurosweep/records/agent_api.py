@@ -51,6 +51,8 @@ class TrialRecord:
         Validation metrics.
     minimize
         Direction of the objective.
+    pending
+        Whether it still runs, or waits to: only where a slot is refilled at once.
     """
 
     trial: str
@@ -60,6 +62,7 @@ class TrialRecord:
     kind: Kind = Kind.NONE
     metrics: Mapping[str, float] = field(default_factory=dict)
     minimize: bool = True
+    pending: bool = False
 
 
 class Agent(Protocol):
@@ -88,7 +91,8 @@ class Agent(Protocol):
         Parameters
         ----------
         history
-            Every ended search trial of this study, in order.
+            Every ended search trial of this study, in order; with asynchronous rounds also
+            those that still run.
         n
             Number of proposals wanted.
         schema

@@ -83,7 +83,10 @@ def _agent_turn(state: StudyState, data: Mapping[str, Any], _t: str) -> None:
 
 def _planned(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     round_state = _round(state, int(data["round"]))
-    _require(not round_state.trials, f"round {round_state.number} was planned before")
+    _require(
+        not round_state.trials or _piecewise(state, round_state.number, len(data["trials"])),
+        f"round {round_state.number} was planned before",
+    )
     for item in data["trials"]:
         plan = TrialPlan.from_dict(item)
         late = state.closed is not None and plan.purpose is Purpose.SEARCH
@@ -91,7 +94,13 @@ def _planned(state: StudyState, data: Mapping[str, Any], t: str) -> None:
         _require(plan.trial not in state.trials, f"trial {plan.trial} was planned before")
         state.trials[plan.trial] = TrialState(plan)
         round_state.trials.append(plan.trial)
-    round_state.planned_t = t
+    round_state.planned_t = round_state.planned_t or t
+
+
+def _piecewise(state: StudyState, number: int, more: int) -> bool:
+    """Return whether a round is planned piece by piece and has room for more."""
+    room = int(state.spec["budget"]["trials_per_round"]) - len(state.rounds[number].trials)
+    return state.asynchronous and number > 0 and more <= room
 
 
 def _intended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
@@ -134,6 +143,7 @@ def _started(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     trial, attempt = _attempt(state, data)
     attempt.started_t, attempt.host = t, str(data.get("host", ""))
     attempt.pid = int(data.get("pid", 0))
+    attempt.queue_s = float(data.get("queue_s", 0.0))
     attempt.job = str(data.get("job", attempt.job))
     trial.phase = Phase.RUNNING
 
@@ -155,7 +165,6 @@ def _ended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     attempt.cores = int(data.get("cores", 1))
     attempt.gpus = int(data.get("gpus", 0))
     attempt.restarts = int(data.get("restarts", 0))
-    attempt.queue_s = float(data.get("queue_s", 0.0))
     attempt.held_s = max(float(data.get("held_s", 0.0)), attempt.seconds)
     attempt.predictions_sha = str(data.get("predictions_sha", ""))
     if attempt.outcome is Outcome.DONE:

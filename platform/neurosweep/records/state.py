@@ -151,6 +151,11 @@ class StudyState:
         """Whether lower is better."""
         return bool(self.spec.get("objective", {}).get("direction") != "maximize")
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether a freed slot is refilled at once, instead of when its whole round is over."""
+        return bool(self.spec.get("execution", {}).get("mode") == "async")
+
     def of(self, purpose: Purpose) -> Iterator[TrialState]:
         """Yield the trials of a purpose in planned order."""
         return (trial for trial in self.trials.values() if trial.plan.purpose is purpose)

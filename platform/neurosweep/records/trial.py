@@ -107,7 +107,7 @@ class TrialPlan:
     idea
         What the agent says it tries.
     source
-        ``agent`` or ``fallback``.
+        ``agent``, ``fallback``, ``clone``, or ``default`` outside the search.
     """
 
     trial: str

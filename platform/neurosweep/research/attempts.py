@@ -160,6 +160,8 @@ class AttemptDesk:
         if view.phase is TaskPhase.RUNNING:
             self._note_start(trial, attempt, files)
             self._check_limits(trial, attempt, files)
+        else:
+            sighting.moved = None  # no progress is expected of what waits, again or at first
         over = view.phase in (TaskPhase.ENDED, TaskPhase.GONE)
         if over or self._given_up(sighting):
             self._conclude(trial, attempt, files, view)
@@ -179,7 +181,11 @@ class AttemptDesk:
         if not claimed.pid:
             return
         data = {"trial": trial.plan.trial, "attempt": attempt.number, "job": attempt.job}
-        self._journal.record("attempt_started", data | {"host": claimed.host, "pid": claimed.pid})
+        data |= {"host": claimed.host, "pid": claimed.pid}
+        first = attempt.intended_t and not claimed.restart
+        if first:
+            data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)
+        self._journal.record("attempt_started", data)
 
     def _claimed(self, files: AttemptDir) -> Claimed:
         return read_claimed(files, self._clock.now(), self._pace.patience_s)
@@ -189,7 +195,7 @@ class AttemptDesk:
         now = self._clock.monotonic()
         if sighting.ended_since is not None or not attempt.started_t:
             return
-        ran = self._clock.now() - parse_iso(attempt.started_t)
+        ran = self._clock.now() - (self._claimed(files).t or parse_iso(attempt.started_t))
         if ran > self._shape.timeout_s + self._pace.overtime_s:
             self.ask_end(trial, Kind.TIME_LIMIT, f"ran for {ran:.0f} s")
             return
@@ -219,7 +225,7 @@ class AttemptDesk:
             ending = ending or judge_silence(view, known)
         if ending is not None:
             self._note_start(trial, attempt, files)
-            self._finish(trial, attempt, files, ending)
+            self._finish(trial, attempt, files, ending, view)
 
     def _silence_is_final(
         self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
@@ -231,7 +237,9 @@ class AttemptDesk:
         sighting = self._sighting(trial, attempt)
         if self._given_up(sighting):
             return True
-        if claimed.hold in (Hold.ALIVE, Hold.MAYBE):
+        # Of another machine's process its scheduler knows better than a heartbeat's age.
+        ended = view.phase is TaskPhase.ENDED and claimed.job == view.job_id
+        if claimed.hold is Hold.ALIVE or (claimed.hold is Hold.MAYBE and not ended):
             sighting.silent_since = None
             return False
         if claimed.over_here:
@@ -242,7 +250,12 @@ class AttemptDesk:
         return now - sighting.silent_since >= self._pace.settle_s
 
     def _finish(
-        self, trial: TrialState, attempt: AttemptState, files: AttemptDir, ending: Ending
+        self,
+        trial: TrialState,
+        attempt: AttemptState,
+        files: AttemptDir,
+        ending: Ending,
+        view: TaskView,
     ) -> None:
         scored: Scored | None = None
         if ending.done:
@@ -263,8 +276,12 @@ class AttemptDesk:
             "error": dict(ending.error),
             "seconds": ending.seconds,
             "peak_mb": ending.peak_mb,
-            "cores": self._shape.cores,
+            "cores": self._executor.allocation.cores,
+            "gpus": self._executor.allocation.gpus,
+            "restarts": max(view.restarts, self._claimed(files).restart),
         }
+        if view.held_s is not None:
+            data["held_s"] = round(view.held_s, 3)
         if scored is not None:
             data["predictions_sha"] = scored.predictions_sha
         if self.closing is not None:

@@ -239,7 +239,7 @@ class _Case:
         shape = task_shape(self._state.spec, self._folders.code_root)
         desk = AttemptDesk(self._journal, self._executor, scorer, shape, self._pace)
         desk.recover()
-        work_off(
+        for pause_s in work_off(
             self._journal,
             desk,
             number,
@@ -247,7 +247,8 @@ class _Case:
             may_submit=lambda: True,
             each_tick=self._pump.nudge,
             when_idle=lambda: None,
-        )
+        ):
+            self._journal.clock.sleep(pause_s)
         trials = trials_of(self._state, number)
         done = sum(trial.phase is Phase.SCORED for trial in trials)
         data = {"round": number, "best": None, "done": done, "failed": len(trials) - done}

@@ -177,11 +177,20 @@ class Claimed:
         another machine's process that gave a sign of life not long ago.
     host, pid
         Its process, where known.
+    job
+        Its job, as the executor names it.
+    restart
+        How often the scheduler has started the job again.
+    t
+        When it claimed the attempt, in seconds since 1970.
     """
 
     hold: Hold
     host: str = ""
     pid: int = 0
+    job: str = ""
+    restart: int = 0
+    t: float = 0.0
 
     @property
     def over_here(self) -> bool:
@@ -213,9 +222,11 @@ def read_claimed(files: AttemptDir, now: float, patience_s: float) -> Claimed:
         return Claimed(Hold.DEAD)
     mark = claim.mark
     if mark.host == socket.gethostname():
-        return Claimed(Hold.ALIVE if mark.is_alive() else Hold.DEAD, mark.host, mark.pid)
-    recent = now - _last_sign(files) < patience_s
-    return Claimed(Hold.MAYBE if recent else Hold.DEAD, mark.host, mark.pid)
+        hold = Hold.ALIVE if mark.is_alive() else Hold.DEAD
+    else:
+        recent = now - _last_sign(files) < patience_s
+        hold = Hold.MAYBE if recent else Hold.DEAD
+    return Claimed(hold, mark.host, mark.pid, claim.job, claim.restart, claim.t)
 
 
 def _last_sign(files: AttemptDir) -> float:

@@ -53,6 +53,8 @@ class Journal:
         Source of the time stamps.
     hooks
         Who is told of what.
+    may_write
+        Called before every event; raises when this process must not write any more.
 
     Raises
     ------
@@ -63,12 +65,17 @@ class Journal:
     """
 
     def __init__(
-        self, study: StudyDir, clock: Clock | None = None, hooks: Hooks | None = None
+        self,
+        study: StudyDir,
+        clock: Clock | None = None,
+        hooks: Hooks | None = None,
+        may_write: Callable[[], None] = _ignore,
     ) -> None:
         self.study = study
         self.home = Home(study.root.parent.parent)
         self.clock = clock or SystemClock()
         self.hooks = hooks or Hooks()
+        self._may_write = may_write
         if not study.ledger.exists():
             msg = f"{study.root}: is not a study; it has no ledger"
             raise StudyError(msg)
@@ -85,9 +92,12 @@ class Journal:
         ------
         LedgerError
             When the event is not legal; nothing is written then.
+        LockedError
+            When another driver has taken the study over.
         StudyError
             When the disk is full; the study can be resumed when there is room.
         """
+        self._may_write()
         now = utc_iso(self.clock.now())
         seq = self.state.num_events + 1
         apply(self.state, {"event": event, "data": data, "t": now, "seq": seq})

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 LEASE_S = 120.0
 _BEAT_S = 15.0
+# A look at the file is believed for so long; well below the lease that another machine waits.
+_SURE_S = 30.0
+# Two machines that find the same lapsed lock write their names within this time of each other.
+_SETTLE_S = 3.0
 _MAX_BYTES = 64 * 1024
 
 
@@ -54,6 +59,8 @@ class StudyLock:
     The kernel's lock on the file excludes every driver on this machine and ends with the
     process. Its content names the holder, for people and for machines that share the folder
     without sharing locks: there, a holder that has not touched the file for `LEASE_S` is gone.
+    A holder that was frozen for so long finds another name in the file when it wakes, and
+    `check` keeps it from writing.
 
     Parameters
     ----------
@@ -67,6 +74,9 @@ class StudyLock:
         self._path = path
         self._clock = clock or SystemClock()
         self._descriptor: int | None = None
+        self._content = b""
+        self._shared = False
+        self._sure_until = 0.0
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
 
@@ -98,6 +108,8 @@ class StudyLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, content, 0)
             os.fsync(descriptor)
+            self._content = content
+            self._settle(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -113,14 +125,45 @@ class StudyLock:
         self._stop.set()
         assert self._beat is not None
         self._beat.join()
-        os.ftruncate(self._descriptor, 0)
+        if self._is_ours():
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
         self._descriptor = None
+
+    def check(self) -> None:
+        """Make sure that the lock is still held.
+
+        Raises
+        ------
+        LockedError
+            When another driver has taken it, since this one gave no sign of life for long.
+        """
+        if self._descriptor is None or time.time() < self._sure_until:
+            return
+        if not self._is_ours():
+            raise self._refusal(read_holder(self._path))
+        self._sure_until = time.time() + _SURE_S
+
+    def _is_ours(self) -> bool:
+        try:
+            return self._path.read_bytes() == self._content
+        except OSError:
+            return False
+
+    def _settle(self, descriptor: int) -> None:
+        """Refuse when another machine wrote its name in the same moment; the last one holds."""
+        if self._shared:
+            time.sleep(_SETTLE_S)
+            os.fsync(descriptor)
+        if not self._is_ours():
+            raise self._refusal(read_holder(self._path))
+        self._sure_until = time.time() + _SURE_S
 
     def _keep(self) -> None:
         while not self._stop.wait(_BEAT_S):
             assert self._descriptor is not None
-            os.utime(self._descriptor)
+            if self._is_ours():
+                os.utime(self._descriptor)
 
     def _exclude_others(self, descriptor: int) -> None:
         try:
@@ -129,19 +172,21 @@ class StudyLock:
             raise self._refusal(read_holder(self._path)) from None
         except OSError as error:
             logger.warning("%s: the file system has no locks (%s)", self._path, error.strerror)
+            self._shared = True
         holder = read_holder(self._path)
         if holder is None or holder.dead:
             return
         age = self._clock.now() - os.fstat(descriptor).st_mtime
         if holder.mark.host == socket.gethostname() or age < LEASE_S:
             raise self._refusal(holder)
+        self._shared = self._shared or holder.mark.host != socket.gethostname()
 
     def _refusal(self, holder: Holder | None) -> LockedError:
         study = self._path.parent.name
         who = "another process" if holder is None else str(holder)
         return LockedError(
             f"study {study} already has a driver: {who}; wait for it, end it, or ask it with "
-            f"`neurosweep study cancel {study}`"
+            f"`neurosweep study pause {study}`"
         )
 
 

@@ -40,9 +40,9 @@ def reserve_plan(
 
 
 def search_plans(
-    state: StudyState, round_number: int, accepted: Sequence[Accepted]
+    state: StudyState, round_number: int, first: int, accepted: Sequence[Accepted]
 ) -> list[TrialPlan]:
-    """Plan the search trials of a round."""
+    """Plan search trials of a round, from the place `first` on."""
     return [
         TrialPlan(
             trial=search_trial_id(round_number, index),
@@ -54,7 +54,7 @@ def search_plans(
             idea=item.idea,
             source=item.source,
         )
-        for index, item in enumerate(accepted)
+        for index, item in enumerate(accepted, first)
     ]
 
 
@@ -178,19 +178,33 @@ class RunFolders:
         }
 
 
-def read_round(study: StudyDir, number: int) -> dict[str, Any] | None:
-    """Return a round that was fixed on disk, or None."""
-    path = study.round(number) / "round.json"
+def read_plans(study: StudyDir, number: int, first: int | None) -> dict[str, Any] | None:
+    """Return plans that were fixed on disk, or None.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    number
+        Round.
+    first
+        Place in the round of the first of them; None for a round that is planned as a whole.
+    """
+    path = _plans_file(study, number, first)
     if not path.exists():
         return None
     data: dict[str, Any] = read_json(path)
     return data
 
 
-def write_round(
-    study: StudyDir, number: int, plans: Sequence[TrialPlan], turn: Mapping[str, Any] | None
+def write_plans(
+    study: StudyDir,
+    number: int,
+    first: int | None,
+    plans: Sequence[TrialPlan],
+    turn: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Fix a round on disk before anything is done with it; return what was written.
+    """Fix plans on disk before anything is done with them; return what was written.
 
     A driver that dies from here on goes on with these trials: the agent is not asked again.
     """
@@ -201,5 +215,10 @@ def write_round(
         "turn": None if turn is None else dict(turn),
         "trials": [plan.to_dict() for plan in plans],
     }
-    atomic_write_json(study.round(number) / "round.json", data)
+    atomic_write_json(_plans_file(study, number, first), data)
     return data
+
+
+def _plans_file(study: StudyDir, number: int, first: int | None) -> Path:
+    name = "round.json" if first is None else f"from-{first:03d}.json"
+    return study.round(number) / name

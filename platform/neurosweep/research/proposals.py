@@ -44,7 +44,7 @@ class Accepted:
     idea
         What is tried, in words.
     source
-        ``agent`` or ``fallback``.
+        ``agent``, ``fallback`` or ``clone``.
     """
 
     config: dict[str, Value]
@@ -155,7 +155,10 @@ def config_key(config: Mapping[str, Value]) -> str:
 
 
 def history_of(state: StudyState) -> list[TrialRecord]:
-    """Return the ended search trials of a study, in planned order: all an agent may know."""
+    """Return the search trials of a study, in planned order: all an agent may know.
+
+    Where slots are refilled at once, those that have not ended are among them, as pending.
+    """
     return [
         TrialRecord(
             trial=trial.plan.trial,
@@ -165,9 +168,10 @@ def history_of(state: StudyState) -> list[TrialRecord]:
             kind=trial.kind,
             metrics=trial.metrics,
             minimize=state.minimize,
+            pending=not trial.phase.final,
         )
         for trial in state.of(Purpose.SEARCH)
-        if trial.phase.final
+        if trial.phase.final or state.asynchronous
     ]
 
 

@@ -20,20 +20,24 @@ def training_seed(study_seed: int, purpose: str, round_number: int, index: int) 
     return _seed("training", study_seed, purpose, round_number, index)
 
 
-def sampler_seed(study_seed: int, round_number: int, answer: int = 0) -> int:
+def sampler_seed(study_seed: int, round_number: int, answer: int = 0, first: int = 0) -> int:
     """Return the seed of an agent's answer.
 
     It differs by round, since a sampler created again with one constant seed would propose
-    the same points again, and by answer, so that a refused answer is not simply repeated.
+    the same points again, by answer, so that a refused answer is not simply repeated, and by
+    the place of the first trial that is proposed, where a round is planned piece by piece.
     """
-    return _seed("sampler", study_seed, round_number, answer)
+    place = (first,) if first else ()
+    return _seed("sampler", study_seed, round_number, answer, *place)
 
 
-def sampler_rng(study_seed: int, round_number: int, answer: int = 0) -> np.random.Generator:
+def sampler_rng(
+    study_seed: int, round_number: int, answer: int = 0, first: int = 0
+) -> np.random.Generator:
     """Return the random generator of an agent's answer."""
     import numpy as np
 
-    return np.random.default_rng(sampler_seed(study_seed, round_number, answer))
+    return np.random.default_rng(sampler_seed(study_seed, round_number, answer, first))
 
 
 def _seed(*parts: str | int) -> int:

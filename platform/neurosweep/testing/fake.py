@@ -67,6 +67,7 @@ class Fate(StrEnum):
     SEGFAULT = "segfault"
     EXIT_CODE = "exit_code"
     VANISH = "vanish"
+    FORGOTTEN = "forgotten"
     NEVER_START = "never_start"
     HANG = "hang"
     ENDLESS = "endless"
@@ -208,6 +209,8 @@ class FakeCluster:
             self.end(job, exit_code=7)
         elif fate is Fate.VANISH:
             self.end(job)
+        elif fate is Fate.FORGOTTEN:
+            job.view = TaskView(TaskPhase.GONE, job.job_id)
         else:
             self._leave_files(job)
             self.end(job, exit_code=0)
@@ -281,6 +284,11 @@ class FakeExecutor:
     def allocation(self) -> Allocation:
         """What one job holds."""
         return Allocation()
+
+    @property
+    def slots(self) -> int:
+        """How many jobs of the cluster run at a time."""
+        return self.cluster.slots
 
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.

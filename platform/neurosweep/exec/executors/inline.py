@@ -53,6 +53,11 @@ class InlineExecutor:
         """What one attempt holds."""
         return Allocation(self._settings.cores_per_task)
 
+    @property
+    def slots(self) -> int:
+        """One, or none while it is held."""
+        return 0 if self._held else 1
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.
 

@@ -106,6 +106,11 @@ class LocalExecutor:
         """What one attempt holds."""
         return Allocation(self._settings.cores_per_task)
 
+    @property
+    def slots(self) -> int:
+        """How many attempts run at a time."""
+        return self.workers
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks; each starts as soon as one of the workers is free.
 

@@ -84,6 +84,11 @@ class SlurmExecutor:
         """What one task holds."""
         return Allocation(self._profile.cores, self._profile.gpus)
 
+    @property
+    def slots(self) -> int:
+        """How many tasks run at a time."""
+        return min(self._settings.workers or self._profile.throttle, self._profile.throttle)
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Submit one array, or several when the round is larger than an array may be.
 
