@@ -36,6 +36,7 @@ from neurosweep.exec.limits import (
     seed_all,
     set_threads,
 )
+from neurosweep.exec.made import made_files
 from neurosweep.exec.outputs import MetricsLog, OutputLog, write_predictions
 from neurosweep.exec.run_spec import RunSpec, read_run
 from neurosweep.exec.status import EXIT_CLAIMED, EXIT_NO_STATUS, save_status
@@ -123,7 +124,7 @@ class _Attempt:
         path = self.files.predictions
         lines = _until_stopped(predictions, self._check_stop)
         _, sha = write_predictions(path, lines, spec.limits.predictions_mb)
-        self.written[path.name] = sha
+        self.written |= {path.name: sha} | made_files(self.files)
         self.pulse.beat("done")
 
     def _context(self, spec: RunSpec) -> JobContext:
