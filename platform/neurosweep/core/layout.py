@@ -146,6 +146,47 @@ class StudyDir:
 
 
 @dataclass(frozen=True)
+class PipelineDir:
+    """Name the files of one pipeline."""
+
+    root: Path
+
+    @property
+    def pipeline_id(self) -> str:
+        """The pipeline's id: the name of its folder."""
+        return self.root.name
+
+    @property
+    def pipeline_toml(self) -> Path:
+        """The pipeline as its user wrote it."""
+        return self.root / "pipeline.toml"
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only event log."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one driver."""
+        return self.root / "lock"
+
+    @property
+    def code_dir(self) -> Path:
+        """The immutable snapshot of the decoders' code."""
+        return self.root / "code"
+
+    @property
+    def result_json(self) -> Path:
+        """What came out, written by the driver."""
+        return self.root / "result.json"
+
+    def task(self, task: str) -> TrialDir:
+        """Return the folder of a task; it looks like that of a trial."""
+        return TrialDir(self.root / "tasks" / task)
+
+
+@dataclass(frozen=True)
 class Home:
     """Name the folders under a user's home of studies."""
 
@@ -165,6 +206,19 @@ class Home:
     def studies_dir(self) -> Path:
         """All studies."""
         return self.root / "studies"
+
+    @property
+    def pipelines_dir(self) -> Path:
+        """All pipelines."""
+        return self.root / "pipelines"
+
+    def pipeline(self, pipeline_id: str) -> PipelineDir:
+        """Return the folder of a pipeline."""
+        return PipelineDir(self.pipelines_dir / pipeline_id)
+
+    def artifact(self, fp: str) -> Path:
+        """Return the folder of what a stage made, under the fingerprint of all it follows from."""
+        return self.root / "artifacts" / fp
 
     def store(self, data_fp: str) -> Path:
         """Return the folder of prepared data that jobs may read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,8 @@ class Ledger:
         The ledger's file; it is created by the first append.
     clock
         Source of the time stamps.
+    known
+        Names of the events that it may hold.
 
     Raises
     ------
@@ -98,9 +100,12 @@ class Ledger:
         When the file exists and is damaged elsewhere than in a cut last line.
     """
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, clock: Clock | None = None, known: Collection[str] = EVENTS
+    ) -> None:
         self._path = path
         self._clock = clock or SystemClock()
+        self._known = known
         self._events: list[dict[str, Any]] = []
         self._prev = _GENESIS
         if path.exists():
@@ -122,7 +127,7 @@ class Ledger:
         OSError
             When the disk is full; the line is then not part of the ledger.
         """
-        assert event in EVENTS, event
+        assert event in self._known, event
         line: dict[str, Any] = {
             "v": 1,
             "seq": len(self._events) + 1,
