@@ -17,7 +17,6 @@ from neurosweep.exec.protocol import TaskPhase, TaskView
 from neurosweep.records.export import export_sha, export_study
 from neurosweep.records.trial import POLICY, Kind, Outcome
 from neurosweep.research.best import improvements, improves, running_best, top_trials
-from neurosweep.research.control import pending_requests, send_request
 from neurosweep.research.endings import (
     Hold,
     judge_silence,
@@ -45,40 +44,6 @@ def files(tmp_path):
     attempt = AttemptDir(tmp_path / "attempts" / "1")
     attempt.root.mkdir(parents=True)
     return attempt
-
-
-# Requests
-
-
-def test_requests_are_read_in_order_and_nonsense_is_set_aside(finished, tmp_path):
-    study = copy_study(finished, tmp_path)
-    clock = FakeClock(START)
-    for action in ("pause", "cancel"):
-        send_request(study, action, reason=f"to {action}", clock=clock)
-        clock.sleep(1.0)
-    (study.control_dir / "0.json").write_text("{")
-    (study.control_dir / "1.json").write_text('{"action": "format the disk"}')
-    assert [request.action for request in pending_requests(study)] == ["pause", "cancel"]
-    assert [r.reason for r in pending_requests(study)] == ["to pause", "to cancel"]
-    assert len(list(study.control_dir.glob("*.refused"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("action", "trial", "text"),
-    [
-        ("explode", "", "allowed are"),
-        ("stop", "", "names the trial"),
-        ("pause", "r01t000", "names"),
-    ],
-)
-def test_a_wrong_request_is_refused(finished, action, trial, text):
-    with pytest.raises(StudyError, match=text):
-        send_request(finished, action, trial=trial)
-
-
-def test_a_request_to_no_study_is_refused(tmp_path):
-    with pytest.raises(StudyError, match="is not a study"):
-        send_request(Home(tmp_path).study("absent"), "pause")
 
 
 # Seeds

@@ -29,7 +29,12 @@ class BudgetSpec(StrictModel):
     rounds: Positive = Field(10, description="number of rounds")
     trials_per_round: Positive = Field(50, description="search trials in every round")
     trial_minutes: float = Field(45.0, gt=0, description="limit of one attempt, minutes")
-    gpu_hours: float | None = Field(None, gt=0, description="closes the study when it is used up")
+    gpu_hours: float | None = Field(
+        None,
+        gt=0,
+        description="closes the study when used up: hours times GPUs, or times cores of a task "
+        "without GPU; restarts and failed attempts count",
+    )
     max_attempts: Positive = Field(
         3, description="attempts of one trial when the infrastructure fails"
     )
@@ -72,7 +77,21 @@ class ExecutionSpec(StrictModel):
     workers: Positive | None = Field(None, description="attempts at a time; default: all cores")
     memory_mb: Positive | None = Field(None, description="limit of one attempt, MB")
     stall_minutes: float = Field(10.0, gt=0, description="no progress for so long is a hang")
-    mode: Literal["sync"] = Field("sync", description="rounds wait for their last trial")
+    mode: Literal["sync", "async"] = Field(
+        "sync",
+        description="sync: rounds wait for their last trial; async: a freed slot is refilled at "
+        "once",
+    )
+
+
+class NotifySpec(StrictModel):
+    """Who is told."""
+
+    command: str | None = Field(
+        None,
+        min_length=1,
+        description="shell command at the end of a round, of the study, and on trouble",
+    )
 
 
 class StudySpec(StrictModel):
@@ -98,6 +117,7 @@ class StudySpec(StrictModel):
     objective: ObjectiveSpec = ObjectiveSpec()
     search: SearchSpec = SearchSpec()
     execution: ExecutionSpec = ExecutionSpec()
+    notify: NotifySpec = NotifySpec()
 
 
 def load_spec(path: Path) -> StudySpec:
