@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from neurosweep.core.clock import parse_iso
+from neurosweep.records.cost import budget_hours
 from neurosweep.records.state import Phase, StudyState
 from neurosweep.records.trial import Purpose
 
@@ -56,17 +56,12 @@ def counts_of(state: StudyState) -> dict[str, int]:
 
 
 def hours_used(state: StudyState, now: float) -> float:
-    """Return the hours of all attempts, those that run included.
+    """Return the hours that count against the budget, those of running attempts included.
 
-    A task counts its wall time once, whether it holds a GPU or a core.
+    A task with GPUs counts its time once per GPU, another one once per core; restarts and
+    attempts that failed count like all others.
     """
-    seconds = 0.0
-    for trial in state.trials.values():
-        for attempt in trial.attempts:
-            if attempt.outcome is None and attempt.started_t:
-                seconds += max(now - parse_iso(attempt.started_t), 0.0)
-            seconds += attempt.seconds
-    return seconds / 3600.0
+    return budget_hours(state, now)
 
 
 def is_cancelled(state: StudyState) -> bool:
