@@ -101,7 +101,7 @@ class OptunaTpe:
 def told_trials(
     history: Sequence[TrialRecord], schema: Schema, distributions: Mapping[str, BaseDistribution]
 ) -> list[FrozenTrial]:
-    """Return what the sampler is told of a history, in its order.
+    """Return what the sampler is told of a history, in its order; pending ones as running.
 
     A field that a trial does not have, because it was added later, has its off value or default
     there. A trial whose values are no longer allowed is left out.
@@ -121,20 +121,22 @@ def told_trials(
     for record in history:
         params = completed(record.config, schema)
         scored = record.value is not None and math.isfinite(record.value)
-        if params is None or not (scored or POLICY[record.kind].sampler == "bad"):
+        bad = not scored and not record.pending and POLICY[record.kind].sampler == "bad"
+        if params is None or not (scored or bad or record.pending):
             continue
+        state = TrialState.COMPLETE if scored else TrialState.PRUNED
         trial = create_trial(
             params=params,
             distributions=dict(distributions),
             value=record.value if scored else None,
-            state=TrialState.COMPLETE if scored else TrialState.PRUNED,
+            state=TrialState.RUNNING if record.pending else state,
         )
-        told.append((scored, trial))
-    num_scored = sum(scored for scored, _ in told)
-    skipped = max(0, len(told) - num_scored - _BAD_PER_SCORED * num_scored)
+        told.append((bad, trial))
+    num_scored = sum(trial.state is TrialState.COMPLETE for _, trial in told)
+    skipped = max(0, sum(bad for bad, _ in told) - _BAD_PER_SCORED * num_scored)
     kept: list[FrozenTrial] = []
-    for scored, trial in told:
-        if not scored and skipped > 0:
+    for bad, trial in told:
+        if bad and skipped > 0:
             skipped -= 1
         else:
             kept.append(trial)

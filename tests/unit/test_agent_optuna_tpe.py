@@ -229,3 +229,12 @@ def test_without_optuna_there_is_no_agent(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("neuroagents.optuna_tpe.find_spec", lambda _name: None)
     with pytest.raises(MissingPackageError, match="pip install optuna"):
         create({}, 0)
+
+
+def test_trials_that_still_run_are_running_for_the_sampler() -> None:
+    history = [*_records(40), *_records(3, seed=1, value=None, pending=True)]
+    states = [trial.state for trial in _told(history)]
+    assert states.count(optuna.trial.TrialState.RUNNING) == 3
+    assert states.count(optuna.trial.TrialState.COMPLETE) == 40
+    proposals = create({}, 0).propose(history, 4, SCHEMA, np.random.default_rng(0))
+    assert all(dict(p.config) != dict(r.config) for p in proposals for r in history)

@@ -220,6 +220,15 @@ class Home:
         """Return the folder of what a stage made, under the fingerprint of all it follows from."""
         return self.root / "artifacts" / fp
 
+    @property
+    def arenas_dir(self) -> Path:
+        """Groups of studies that are compared."""
+        return self.root / "arenas"
+
+    def arena(self, arena_id: str) -> Path:
+        """Return the folder of an arena."""
+        return self.arenas_dir / arena_id
+
     def store(self, data_fp: str) -> Path:
         """Return the folder of prepared data that jobs may read."""
         return self.root / "store" / data_fp

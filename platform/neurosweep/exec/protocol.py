@@ -173,6 +173,11 @@ class Executor(Protocol):
         """How many attempts run at a time."""
         ...
 
+    @property
+    def slots_file(self) -> Path | None:
+        """File in which the slots are shared with other drivers; None for none."""
+        ...
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks under an intent token; return trial to job id.
 

@@ -7,7 +7,7 @@ and not recorded is found again on disk or with the executor, never done twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,12 @@ from neurosweep.research.placing import Pace, TaskShape
 from neurosweep.research.planning import RunFolders
 from neurosweep.research.progress import DriveResult, DriveState, closed_as, counts_of
 from neurosweep.research.pump import MirrorPump, SupportsSync
-from neurosweep.research.rounds import Pauses, Steps, ready, trials_of, work_off
+from neurosweep.research.rounds import Pauses, Steps, interrupted, ready, trials_of, work_off
 from neurosweep.research.scoring import Scorer
 from neurosweep.research.turns import Planner, Refused
+
+# Before its ledger is read a study gets what it would get if it wanted everything.
+_UNKNOWN_DEMAND = 1_000_000
 
 
 class Driver:
@@ -104,7 +107,7 @@ class Driver:
             for pause_s in steps:
                 self._clock.sleep(pause_s)
         except KeyboardInterrupt as interrupt:
-            for _ in _thrown(steps, interrupt):
+            for _ in interrupted(steps, interrupt):
                 pass
         return self.result
 
@@ -131,20 +134,22 @@ class Driver:
             finally:
                 self.executor.close()
             state, reason = self._ended
-            mirrored = self._pump.finish(5.0 if state is DriveState.INTERRUPTED else 120.0)
+            patience_s = 5.0 if state is DriveState.INTERRUPTED else 120.0
+            mirrored = yield from self._pump.finishing(patience_s)
             counts = counts_of(self._journal.state)
             self._result = DriveResult(state, reason, **counts, mirrored=mirrored)
 
     @property
     def demand(self) -> int:
-        """How many slots the study could use now; 0 before it is opened and after its end."""
-        if self._result is not None or not hasattr(self, "_journal"):
+        """How many slots the study could use now; 0 after its end."""
+        if self._result is not None:
             return 0
-        state = self._journal.state
+        if not hasattr(self, "_journal"):
+            return _UNKNOWN_DEMAND
+        state, size = self._state, int(self._budget["trials_per_round"])
         unfinished = sum(not trial.phase.final for trial in state.trials.values())
-        if state.asynchronous:
-            unfinished = max(unfinished, self._whole - sum(1 for _ in state.of(Purpose.SEARCH)))
-        return unfinished
+        left = self._whole - sum(1 for _ in state.of(Purpose.SEARCH))
+        return unfinished + left if state.asynchronous else unfinished or min(left, size)
 
     @property
     def slots_wanted(self) -> int | None:
@@ -304,15 +309,6 @@ class Driver:
         first = floor[0].attempts[-1]
         why = f"{first.kind}: {first.error.get('text', '')}"
         self._pause(f"all {len(floor)} trials of the unchanged recipe failed, the first with {why}")
-
-
-def _thrown(steps: Steps, error: BaseException) -> Iterator[float]:
-    """Let steps meet an exception that came while they waited, and yield what they still do."""
-    try:
-        yield steps.throw(error)
-    except StopIteration:
-        return
-    yield from steps
 
 
 def task_shape(spec: Mapping[str, Any], code_root: Path | None) -> TaskShape:

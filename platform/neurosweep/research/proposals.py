@@ -14,7 +14,7 @@ from neurosweep.core.files import canonical_json
 from neurosweep.core.schema import Schema, Value
 from neurosweep.records.agent_api import Agent, Proposal, TrialRecord
 from neurosweep.records.state import StudyState
-from neurosweep.records.trial import Purpose
+from neurosweep.records.trial import Kind, Purpose
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def history_of(state: StudyState) -> list[TrialRecord]:
             round=trial.plan.round,
             config=trial.plan.overrides,
             value=state.value(trial),
-            kind=trial.kind,
+            kind=trial.kind if trial.phase.final else Kind.NONE,
             metrics=trial.metrics,
             minimize=state.minimize,
             pending=not trial.phase.final,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from neurosweep.core.clock import Clock, SystemClock
@@ -66,19 +66,31 @@ class MirrorPump:
 
         What is left over is brought by the next driver or by a rebuild.
         """
+        steps = self.finishing(timeout_s)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return bool(end.value)
+
+    def finishing(self, timeout_s: float) -> Generator[float, None, bool]:
+        """Do as `finish` does, and come up for air: others may work meanwhile."""
         if self._mirror is None:
             return True
         deadline = time.monotonic() + timeout_s
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        yield from self._waiting(deadline)
         if not self._busy:
             self._up_to_date = False
             self._start(self._mirror.close)
-            assert self._thread is not None
-            self._thread.join(max(deadline - time.monotonic(), 0.0))
+            yield from self._waiting(deadline)
         if self._busy:
             logger.warning("MLflow is not up to date after %g s; the ledger is", timeout_s)
         return not self._busy and self._up_to_date
+
+    def _waiting(self, deadline: float) -> Generator[float, None, None]:
+        while self._thread is not None and self._busy and time.monotonic() < deadline:
+            self._thread.join(min(0.05, max(deadline - time.monotonic(), 0.0)))
+            yield 0.0
 
     @property
     def _busy(self) -> bool:

@@ -31,6 +31,15 @@ def ready(state: StudyState, number: int) -> list[TrialState]:
     ]
 
 
+def interrupted(steps: Steps, error: BaseException) -> Steps:
+    """Let steps meet an exception that came while they waited, and yield what they still do."""
+    try:
+        yield steps.throw(error)
+    except StopIteration:
+        return
+    yield from steps
+
+
 @dataclass
 class Pauses:
     """Wait a moment after something happened, and longer and longer while nothing does.

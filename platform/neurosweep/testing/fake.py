@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from neurosweep.core.clock import utc_iso
@@ -289,6 +290,11 @@ class FakeExecutor:
     def slots(self) -> int:
         """How many jobs of the cluster run at a time."""
         return self.cluster.slots
+
+    @property
+    def slots_file(self) -> Path | None:
+        """Nothing: slots are not shared with other drivers."""
+        return None
 
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.

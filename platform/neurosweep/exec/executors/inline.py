@@ -58,6 +58,11 @@ class InlineExecutor:
         """One, or none while it is held."""
         return 0 if self._held else 1
 
+    @property
+    def slots_file(self) -> Path | None:
+        """Nothing: slots are not shared with other drivers."""
+        return None
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks.
 

@@ -111,6 +111,11 @@ class LocalExecutor:
         """How many attempts run at a time."""
         return self.workers
 
+    @property
+    def slots_file(self) -> Path | None:
+        """Nothing: slots are not shared with other drivers."""
+        return None
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Queue tasks; each starts as soon as one of the workers is free.
 

@@ -1,0 +1,143 @@
+"""Share slots fairly: among the studies of one driver, and among the drivers of one cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from neurosweep.core.clock import Clock, SystemClock
+from neurosweep.core.errors import DataError
+from neurosweep.core.files import atomic_write_json, read_json
+from neurosweep.exec.claim import ProcessMark
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 180.0
+_MAX_BYTES = 1024 * 1024
+
+
+def fair_shares(total: int, demands: Mapping[str, int]) -> dict[str, int]:
+    """Divide slots so that nobody can have more without somebody who has less losing one.
+
+    Parameters
+    ----------
+    total
+        Slots to divide.
+    demands
+        Name to the slots it could use, in the order in which single slots are given away.
+
+    Returns
+    -------
+    dict
+        Name to its share; never above its demand, together never above `total`.
+    """
+    shares = dict.fromkeys(demands, 0)
+    left = max(total, 0)
+    while left:
+        hungry = [name for name in demands if shares[name] < demands[name]]
+        if not hungry:
+            break
+        each = max(left // len(hungry), 1)
+        for name in hungry[:left]:
+            given = min(each, demands[name] - shares[name], left)
+            shares[name] += given
+            left -= given
+    return shares
+
+
+class SlotFile:
+    """Share a number of slots with other drivers through one file.
+
+    Every driver writes how many slots it could use and reads its share of all. A driver that
+    has not written for `LEASE_S`, or whose process is over on this machine, counts no more.
+
+    Parameters
+    ----------
+    path
+        The file; all drivers of a cluster name the same one.
+    total
+        Slots of this driver's profile; where drivers say different numbers the least holds.
+    clock
+        Source of time.
+    """
+
+    def __init__(self, path: Path, total: int, clock: Clock | None = None) -> None:
+        self._path = path
+        self._total = total
+        self._clock = clock or SystemClock()
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._share = total
+
+    def share(self, demand: int) -> int:
+        """Say what is wanted and return what may be used; the last share while it cannot be asked.
+
+        Parameters
+        ----------
+        demand
+            Slots that could be used now.
+        """
+        try:
+            with self._held():
+                drivers = self._others() | {self._name: self._entry(demand)}
+                total = min(int(entry["total"]) for entry in drivers.values())
+                wants = {name: int(drivers[name]["demand"]) for name in self._in_turn(drivers)}
+                atomic_write_json(self._path, {"v": 1, "drivers": drivers})
+            self._share = fair_shares(total, wants)[self._name]
+        except OSError as error:
+            logger.warning("%s: the slots cannot be shared now: %s", self._path, error)
+        return self._share
+
+    def leave(self) -> None:
+        """Give the share back."""
+        try:
+            with self._held():
+                atomic_write_json(self._path, {"v": 1, "drivers": self._others()})
+        except OSError as error:
+            logger.warning("%s: the slots cannot be given back: %s", self._path, error)
+
+    def _in_turn(self, drivers: Mapping[str, Any]) -> list[str]:
+        """Return the drivers in an order whose first one changes every minute."""
+        names = sorted(drivers)
+        first = int(self._clock.now() // 60) % len(names)
+        return names[first:] + names[:first]
+
+    def _entry(self, demand: int) -> dict[str, Any]:
+        mark = asdict(ProcessMark.of(os.getpid()))
+        return {"demand": demand, "total": self._total, "t": self._clock.now(), **mark}
+
+    def _others(self) -> dict[str, dict[str, Any]]:
+        """Return the entries of the other drivers that live."""
+        try:
+            entries = read_json(self._path, _MAX_BYTES)["drivers"] if self._path.exists() else {}
+            return {
+                name: entry
+                for name, entry in entries.items()
+                if name != self._name and self._lives(entry)
+            }
+        except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
+            logger.warning("%s: is damaged and is written anew: %s", self._path, error)
+            return {}
+
+    def _lives(self, entry: Mapping[str, Any]) -> bool:
+        mark = ProcessMark.from_dict(entry)
+        if mark.local and not mark.is_alive():
+            return False
+        int(entry["demand"]), int(entry["total"])
+        return abs(self._clock.now() - float(entry["t"])) < LEASE_S
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
