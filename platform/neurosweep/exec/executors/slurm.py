@@ -89,6 +89,11 @@ class SlurmExecutor:
         """How many tasks run at a time."""
         return min(self._settings.workers or self._profile.throttle, self._profile.throttle)
 
+    @property
+    def slots_file(self) -> Path | None:
+        """File in which several drivers share the throttle."""
+        return None
+
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Submit one array, or several when the round is larger than an array may be.
 
