@@ -26,7 +26,7 @@ from neurosweep.cli.wording import (
     where_report,
 )
 from neurosweep.core.clock import SystemClock
-from neurosweep.core.errors import ExecutorError
+from neurosweep.core.errors import ExecutorError, NeurosweepError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import StudyState
@@ -34,6 +34,7 @@ from neurosweep.records.state import StudyState
 if TYPE_CHECKING:
     from neurosweep.records.spec import StudySpec
     from neurosweep.research.loop import Driver
+    from neurosweep.research.progress import DriveResult
 
 logger = logging.getLogger(__name__)
 
@@ -140,11 +141,23 @@ def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
         check_place(options.on or state.spec["execution"]["on"])
         console.take_logs()
         with _Progress(study, console) as progress:
-            result = _driver(study, options, progress).run()
+            result = _run(_driver(study, options, progress))
         if not result.mirrored:
             command = f"neurosweep study report {study.study_id}{home_flag(home_of(study))}"
             console.line(f"MLflow is not up to date; bring it there with: {command}")
     return conclude(study, console, options.conditions)
+
+
+def _run(driver: Driver) -> DriveResult:
+    """Run a driver; one whose slots are shared with others asks for its share again and again."""
+    if driver.executor.slots_file is None:
+        return driver.run()
+    from neurosweep.research.together import run_together
+
+    ending = run_together({driver.study.study_id: driver})[driver.study.study_id]
+    if isinstance(ending, NeurosweepError):
+        raise ending
+    return ending
 
 
 def _driver(study: StudyDir, options: RunOptions, progress: _Progress) -> Driver:

@@ -144,6 +144,7 @@ def _started(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     attempt.started_t, attempt.host = t, str(data.get("host", ""))
     attempt.pid = int(data.get("pid", 0))
     attempt.queue_s = float(data.get("queue_s", 0.0))
+    attempt.cores, attempt.gpus = int(data.get("cores", 1)), int(data.get("gpus", 0))
     attempt.job = str(data.get("job", attempt.job))
     trial.phase = Phase.RUNNING
 

@@ -181,7 +181,8 @@ class AttemptDesk:
         if not claimed.pid:
             return
         data = {"trial": trial.plan.trial, "attempt": attempt.number, "job": attempt.job}
-        data |= {"host": claimed.host, "pid": claimed.pid}
+        held = self._executor.allocation
+        data |= {"host": claimed.host, "pid": claimed.pid, "cores": held.cores, "gpus": held.gpus}
         first = attempt.intended_t and not claimed.restart
         if first:
             data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)

@@ -28,6 +28,7 @@ def build_driver(
     hooks: Hooks | None = None,
     clock: Clock | None = None,
     pace: Pace | None = None,
+    pool: dict[str, object] | None = None,
 ) -> Driver:
     """Return the driver of a study with the executor and the agent that it names.
 
@@ -43,6 +44,8 @@ def build_driver(
         Brings the ledger to MLflow; None for none.
     hooks, clock, pace
         As for `Driver`.
+    pool
+        What the executors of several drivers in this process share; None for nothing.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def build_driver(
     """
     state = load_state(study)
     spec = StudySpec.model_validate(state.spec)
-    executor = build_executor(study, state, on=on, workers=workers)
+    executor = build_executor(study, state, on=on, workers=workers, pool=pool)
     return Driver(
         study,
         executor,
@@ -67,7 +70,12 @@ def build_driver(
 
 
 def build_executor(
-    study: StudyDir, state: StudyState, *, on: str | None = None, workers: int | None = None
+    study: StudyDir,
+    state: StudyState,
+    *,
+    on: str | None = None,
+    workers: int | None = None,
+    pool: dict[str, object] | None = None,
 ) -> Executor:
     """Return an executor for a study's attempts.
 
@@ -86,6 +94,7 @@ def build_executor(
         workers=workers or execution["workers"],
         memory_mb=execution["memory_mb"],
         warm=tuple(state.created.get("warm", [])),
+        pool={} if pool is None else pool,
     )
     module = load_plugin(_EXECUTORS, name, needs=("create",))
     executor: Executor = module.create(option or None, settings)
