@@ -17,6 +17,12 @@ from neurosweep.research.lock import LEASE_S, StudyLock, live_driver, read_holde
 from neurosweep.testing.fake import FakeClock
 
 
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch):
+    """Do not wait for another machine that might write its name in the same moment."""
+    monkeypatch.setattr("neurosweep.research.lock._SETTLE_S", 0.0)
+
+
 @pytest.fixture
 def path(tmp_path):
     folder = tmp_path / "study-20260101-0000"
@@ -80,6 +86,33 @@ def test_a_holder_on_another_machine_is_believed_while_it_gives_signs_of_life(pa
     assert live_driver(path, clock) is None
     with StudyLock(path, clock):
         pass
+
+
+def test_a_driver_that_was_frozen_for_long_finds_its_lock_taken(path, monkeypatch):
+    frozen = StudyLock(path)
+    frozen.acquire()
+    frozen.check()
+    leave_behind(path, host="node17")
+    frozen.check()  # it has just looked
+    monkeypatch.setattr("neurosweep.research.lock.time.time", lambda: 4e9)
+    with pytest.raises(LockedError, match="on node17"):
+        frozen.check()
+    frozen.release()
+    assert read_holder(path).mark.host == "node17", "the new holder keeps it"
+
+
+def test_of_two_machines_that_take_a_lapsed_lock_the_last_name_holds(path, monkeypatch):
+    leave_behind(path, host="node17")
+    clock = FakeClock()
+    clock.sleep(LEASE_S + 1)
+
+    def another_writes(_seconds):
+        leave_behind(path, host="node18")
+
+    monkeypatch.setattr("neurosweep.research.lock.time.sleep", another_writes)
+    with pytest.raises(LockedError, match="on node18"):
+        StudyLock(path, clock).acquire()
+    assert read_holder(path).mark.host == "node18"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"v": 1}', b"[]", b"\xff"])

@@ -184,6 +184,8 @@ class StudyLock:
     def _refusal(self, holder: Holder | None) -> LockedError:
         study = self._path.parent.name
         who = "another process" if holder is None else str(holder)
+        if holder is not None and holder.mark.host != socket.gethostname():
+            who += f" (on another machine: gone when it is silent for {LEASE_S:g} s)"
         return LockedError(
             f"study {study} already has a driver: {who}; wait for it, end it, or ask it with "
             f"`neurosweep study pause {study}`"
