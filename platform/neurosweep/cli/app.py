@@ -30,6 +30,7 @@ VERBS: Mapping[str, str] = {
     "sweep": "train a recipe with every combination of given values",
     "study": "start, resume, watch, cancel, report or confirm a study",
     "arena": "compare agents: several studies under one driver, slots fairly shared",
+    "pipeline": "run stages that follow from each other, each of them once",
     "decode": "read the sentences of a recording with what a trial trained",
     "rerun": "run one trial of a study again and compare",
     "ui": "open MLflow on what was recorded",

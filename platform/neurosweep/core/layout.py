@@ -181,6 +181,10 @@ class PipelineDir:
         """What came out, written by the driver."""
         return self.root / "result.json"
 
+    def scores(self, row: str) -> Path:
+        """Return the file of the scores of one row of the result."""
+        return self.root / "scores" / f"{row}.json"
+
     def task(self, task: str) -> TrialDir:
         """Return the folder of a task; it looks like that of a trial."""
         return TrialDir(self.root / "tasks" / task)

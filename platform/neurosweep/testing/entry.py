@@ -24,6 +24,7 @@ from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.layout import Home
 from neurosweep.core.plugins import near_misses
 from neurosweep.testing.jobs import JOBS
+from neurosweep.testing.stages import STAGES, facts_of
 from neurosweep.testing.store import make_store
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,30 @@ def describe(payload: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": ["val_cer", "val_wer", "val_acc", "val_window_err"],
         "warm": ["neurosweep.testing.jobs"],
     }
+
+
+def stages(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of the stages of a pipeline.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such stage, or a value is not allowed.
+    """
+    found: dict[str, Any] = {}
+    for name, asked in payload["stages"].items():
+        facts = facts_of(asked["job"])
+        if facts is None:
+            known = ", ".join(STAGES)
+            msg = f"stages.{name}.job: no stage '{asked['job']}'; there are {known}"
+            raise ConfigError(msg)
+        config = _config({"recipe": payload["recipe"], "set": asked["set"]})
+        found[name] = {
+            **facts,
+            "config": config.model_dump(),
+            "warm": ["neurosweep.testing.stages"],
+        }
+    return {"config": _config(payload).model_dump(), "stages": found}
 
 
 def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""Run the tasks of a pipeline in their order, from wherever an earlier driver left it."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+from neurosweep.core.clock import Clock, SystemClock
+from neurosweep.core.errors import LockedError, StudyError
+from neurosweep.core.layout import PipelineDir
+from neurosweep.pipeline.artifacts import Shelf
+from neurosweep.pipeline.desk import Desk
+from neurosweep.pipeline.evaluate import write_result
+from neurosweep.pipeline.journal import Hooks, Journal
+from neurosweep.pipeline.places import Places
+from neurosweep.pipeline.plan import Plan
+from neurosweep.pipeline.state import TaskPhase, TaskState
+from neurosweep.research.lock import StudyLock, read_holder
+from neurosweep.research.placing import Pace
+from neurosweep.workspace.snapshot import verify_snapshot
+
+logger = logging.getLogger(__name__)
+
+
+def drive(
+    pipeline: PipelineDir,
+    *,
+    on: str | None = None,
+    workers: int | None = None,
+    hooks: Hooks | None = None,
+    clock: Clock | None = None,
+    pace: Pace | None = None,
+    places: Places | None = None,
+) -> dict[str, Any]:
+    """Run a pipeline until no task of it can be run any more; return its result.
+
+    Tasks that failed in an earlier run, which had come to its end, are tried again.
+
+    Parameters
+    ----------
+    pipeline
+        Its folder.
+    on, workers
+        What is used instead of what the pipeline file says.
+    hooks
+        Who follows.
+    clock, pace
+        Source of time, and waiting times.
+    places
+        Executors, for tests.
+
+    Raises
+    ------
+    LockedError
+        When another driver works on it.
+    StudyError
+        When there is no such pipeline, or the disk is full.
+    ExecutorError
+        When nothing could be submitted for a long time.
+    """
+    clock = clock or SystemClock()
+    if not pipeline.ledger.exists():
+        Journal(pipeline)
+    lock = StudyLock(pipeline.lock, clock)
+    try:
+        lock.acquire()
+    except LockedError as error:
+        raise _locked(pipeline) from error
+    try:
+        journal = Journal(pipeline, clock, hooks, may_write=lock.check)
+        plan = Plan(pipeline, journal.state.created)
+        places = places or Places(pipeline, plan, on=on, workers=workers)
+        places.check()
+        return _Driver(journal, plan, places, pace or Pace()).run()
+    finally:
+        lock.release()
+
+
+class _Driver:
+    """Work on one pipeline; the arguments are those of its parts."""
+
+    def __init__(self, journal: Journal, plan: Plan, places: Places, pace: Pace) -> None:
+        self._journal, self._plan, self._places, self._pace = journal, plan, places, pace
+        self._desk = Desk(journal, plan, places, pace)
+        self._shelf = Shelf(journal.home)
+
+    def run(self) -> dict[str, Any]:
+        """Return the result."""
+        code = self._journal.state.created["code"]
+        if self._plan.code_root is not None:
+            verify_snapshot(self._plan.code_root, code["sha"])
+        try:
+            self._journal.record("run_opened", {"number": self._journal.state.num_runs + 1})
+            self._desk.recover()
+            self._settle()
+            while not self._journal.state.settled:
+                if not self._desk.tick():
+                    self._journal.clock.sleep(self._pace.poll_s)
+                self._settle()
+            result = write_result(self._journal, self._plan)
+            closed = {"state": result["state"], "missing": result["missing"]}
+            self._journal.record("pipeline_closed", closed)
+        except OSError as error:
+            raise _disk_error(error, self._journal.dir) from error
+        finally:
+            self._places.close()
+        return result
+
+    def _settle(self) -> None:
+        """Plan what can be planned, and submit what is planned."""
+        state = self._journal.state
+        for name, task in state.tasks.items():
+            if task.phase is TaskPhase.WAITING:
+                self._plan_task(name)
+        ready: dict[str, list[TaskState]] = defaultdict(list)
+        for name, task in state.tasks.items():
+            if task.phase is TaskPhase.PLANNED:
+                self._prepare(task)
+                if task.phase is TaskPhase.PLANNED:
+                    ready[self._plan.tasks[name].stage].append(task)
+        for stage, tasks in ready.items():
+            self._desk.submit(stage, tasks)
+
+    def _plan_task(self, name: str) -> None:
+        outlook = self._plan.outlook(self._journal.state, name)
+        if outlook.waits:
+            return
+        if outlook.inputs is None:
+            self._journal.record("task_blocked", {"task": name, "reason": outlook.blocked})
+            return
+        fp = self._plan.fingerprint(name, outlook.inputs)
+        there = self._shelf.find(fp) is not None
+        data = {"task": name, "fp": fp, "inputs": dict(outlook.inputs)}
+        self._journal.record("task_found" if there else "task_planned", data)
+
+    def _prepare(self, task: TaskState) -> None:
+        """Write what a task is to run, unless somebody has made it meanwhile."""
+        if self._shelf.find(task.fp) is not None:
+            data = {"task": task.task, "fp": task.fp, "inputs": dict(task.inputs)}
+            self._journal.record("task_found", data)
+            return
+        limits = self._places.limits(self._plan.tasks[task.task].stage)
+        self._plan.write_run(task, limits)
+        self._journal.done("run_json")
+
+
+def _locked(pipeline: PipelineDir) -> LockedError:
+    holder = read_holder(pipeline.lock)
+    who = "another process" if holder is None else str(holder)
+    return LockedError(
+        f"pipeline {pipeline.pipeline_id} already has a driver: {who}; wait for it, or end it"
+    )
+
+
+def _disk_error(error: OSError, pipeline: PipelineDir) -> StudyError:
+    text = f"pipeline {pipeline.pipeline_id}: a file cannot be written ({error}); running tasks go"
+    text += f" on and nothing recorded is lost. Make room under {pipeline.root}, then give the"
+    return StudyError(f"{text} command again")
