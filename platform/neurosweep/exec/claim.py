@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from neurosweep.core.layout import AttemptDir
 
 JOB_VARIABLE = "NEUROSWEEP_JOB"
 _MAX_BYTES = 64 * 1024
+_LOOK_S = 2.0
 _STATE_FIELD, _START_FIELD = 0, 19  # of /proc/PID/stat, counted after the command's bracket
 
 
@@ -226,3 +228,37 @@ def _may_take_over(held: Claim, new: Claim) -> bool:
         return False
     # On another machine nobody can look: only the scheduler's own restart proves it over.
     return held.mark.host == new.mark.host or new.restart > held.restart
+
+
+class Fence:
+    """Tell a process that its attempt was taken over, as by its own job on another machine.
+
+    Parameters
+    ----------
+    files
+        The attempt, claimed by this process.
+    job, restart
+        What it was claimed with.
+    """
+
+    def __init__(self, files: AttemptDir, job: str, restart: int) -> None:
+        self.job = job
+        self.restart = restart
+        self._path = files.claim
+        self._mark = ProcessMark.of(os.getpid())
+        self._looked = time.monotonic()
+
+    def lost(self, *, at_once: bool = False) -> bool:
+        """Return whether the claim names another process; a look every two seconds is enough.
+
+        A claim that is gone or damaged names nobody else, and does not count.
+        """
+        now = time.monotonic()
+        if not at_once and now - self._looked < _LOOK_S:
+            return False
+        self._looked = now
+        try:
+            claim = read_claim(self._path)
+        except DataError:
+            return False
+        return claim is not None and (claim.mark, claim.restart) != (self._mark, self.restart)

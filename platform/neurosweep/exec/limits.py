@@ -12,6 +12,8 @@ from typing import Any
 
 from neurosweep.core.errors import DataError
 
+THREADS_VARIABLE = "NEUROSWEEP_THREADS"
+
 _KILOBYTE = 1024
 _MEGABYTE = 1024 * 1024
 
@@ -23,7 +25,7 @@ class Limits:
     Attributes
     ----------
     timeout_s
-        Seconds from the claim; None for no limit.
+        Seconds of work, those before an interruption counted; None for no limit.
     memory_mb
         Resident memory that is the process's own, in MB; None for no limit.
     threads
@@ -38,6 +40,8 @@ class Limits:
         Largest log, MB.
     predictions_mb
         Largest predictions file, MB.
+    save_every_s
+        Seconds between two saves of what an interrupted job goes on from.
     """
 
     timeout_s: float | None = None
@@ -48,6 +52,7 @@ class Limits:
     file_mb: int = 20_000
     log_mb: float = 8.0
     predictions_mb: float = 64.0
+    save_every_s: float = 300.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Limits:
@@ -125,6 +130,12 @@ def seed_all(seed: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
+
+
+def granted_threads(threads: int, environ: Mapping[str, str]) -> int:
+    """Return the threads to use: what the executor says, else what the run asked for."""
+    granted = environ.get(THREADS_VARIABLE, "")
+    return int(granted) if granted.isdigit() and int(granted) > 0 else threads
 
 
 def set_threads(threads: int) -> None:

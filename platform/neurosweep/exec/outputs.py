@@ -16,6 +16,7 @@ from neurosweep.core.clock import Clock, utc_iso
 from neurosweep.core.errors import PredictionsError
 from neurosweep.core.files import atomic_write_bytes, canonical_json, sha256_bytes
 from neurosweep.exec.job_api import Diverged
+from neurosweep.exec.resume import complete_lines
 
 _MEGABYTE = 1024 * 1024
 _STANDARD = (1, 2)
@@ -32,6 +33,11 @@ class MetricsLog:
         Source of times.
     beat
         Called with each line: a line of curves is a sign of life.
+
+    Attributes
+    ----------
+    num_lines
+        Lines so far, those of earlier starts counted.
     """
 
     def __init__(self, path: Path, clock: Clock, beat: Callable[..., None]) -> None:
@@ -39,6 +45,20 @@ class MetricsLog:
         self._clock = clock
         self._beat = beat
         self._descriptor: int | None = None
+        self._there = 0
+        self.num_lines = 0
+
+    def take_up(self, num_lines: int) -> None:
+        """Go on behind an earlier start of the job, which had so many lines when it was saved.
+
+        Lines that it wrote after that are there already when the job comes to them again: they
+        are the same, and not written twice. A last line that was cut is removed.
+        """
+        lines = complete_lines(self._path)
+        if lines and not lines[-1].endswith(b"\n"):
+            os.truncate(self._path, sum(map(len, lines[:-1])))
+            lines.pop()
+        self._there, self.num_lines = len(lines), num_lines
 
     def log(self, step: int, epoch: int | None = None, **metrics: float) -> None:
         """Append one line; numbers that are not finite become null.
@@ -58,7 +78,9 @@ class MetricsLog:
         values = {name: float(value) for name, value in metrics.items()}
         shown = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = {"step": int(step), "epoch": None if epoch is None else int(epoch), **shown}
-        self._append(canonical_json(line | {"t": utc_iso(self._clock.now())}))
+        self.num_lines += 1
+        if self.num_lines > self._there:
+            self._append(canonical_json(line | {"t": utc_iso(self._clock.now())}))
         losses = {name: value for name, value in values.items() if "loss" in name.lower()}
         last = losses.get("loss", next(iter(losses.values()), None))
         self._beat("train", step=step, epoch=epoch, loss=last)

@@ -54,6 +54,11 @@ class RunSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
 
+def run_json(files: AttemptDir) -> Path:
+    """Return the file that says what an attempt is to run."""
+    return files.root.parents[1] / "run.json"
+
+
 def read_run(files: AttemptDir) -> RunSpec:
     """Read the ``run.json`` of an attempt's trial.
 
@@ -64,7 +69,7 @@ def read_run(files: AttemptDir) -> RunSpec:
     DataError
         When the file is absent, damaged, or lacks a field; the field is named.
     """
-    path = files.root.parents[1] / "run.json"
+    path = run_json(files)
     data = read_json(path)
     try:
         home = files.root.parents[5] if len(files.root.parents) > 5 else files.root

@@ -2,7 +2,8 @@
 
 In this order: claim the attempt, prove which code is imported, set limits, seeds and threads, give
 signs of life, run the job, write its predictions, and write ``status.json`` last. Whatever happens
-ends in a status, as data; where even that cannot be written, the exit code tells.
+ends in a status, as data; where even that cannot be written, the exit code tells. Only a job that
+saves itself and leaves, to go on later, ends without one.
 """
 
 from __future__ import annotations
@@ -11,53 +12,42 @@ import contextlib
 import faulthandler
 import logging
 import os
-import signal
+import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock, utc_iso
 from neurosweep.core.entry import resolve_entry
 from neurosweep.core.errors import NeurosweepError
+from neurosweep.core.files import sha256_file
 from neurosweep.core.layout import AttemptDir
 from neurosweep.core.provenance import assert_code_from
-from neurosweep.exec.claim import job_identity, take_claim
-from neurosweep.exec.failures import Stopped, classify, record_of
+from neurosweep.exec.claim import Fence, job_identity, take_claim
+from neurosweep.exec.failures import classify, record_of
 from neurosweep.exec.heartbeat import Pulse
-from neurosweep.exec.job_api import JobContext
+from neurosweep.exec.job_api import JobContext, Yielded
+from neurosweep.exec.lease import Lease
 from neurosweep.exec.limits import (
     apply_limits,
-    own_memory_mb,
+    granted_threads,
     peak_memory_mb,
     seed_all,
     set_threads,
 )
 from neurosweep.exec.made import made_files
 from neurosweep.exec.outputs import MetricsLog, OutputLog, write_predictions
-from neurosweep.exec.run_spec import RunSpec, read_run
-from neurosweep.exec.status import EXIT_CLAIMED, EXIT_NO_STATUS, save_status
+from neurosweep.exec.resume import ResumeFolder, SavePoint
+from neurosweep.exec.run_spec import RunSpec, read_run, run_json
+from neurosweep.exec.saving import Saver
+from neurosweep.exec.status import EXIT_CLAIMED, EXIT_NO_STATUS, EXIT_YIELDED, save_status
+from neurosweep.exec.watch import IDLE_STARTS, Verdict, Watch, signals_to
 from neurosweep.records.trial import Kind, Outcome
 
 logger = logging.getLogger(__name__)
-
-_STOP_TEXT = {
-    Kind.TIME_LIMIT: "the attempt ran longer than its limit of {timeout_s:g} s",
-    Kind.OOM_HOST: "the attempt held more than its limit of {memory_mb} MB",
-    Kind.STOPPED: "the attempt was asked to stop (signal {signal})",
-}
-
-
-@dataclass
-class _StopRequest:
-    """Remember who asked for the end, and when."""
-
-    kind: Kind | None = None
-    signal: int = 0
-    since: float = 0.0
 
 
 @dataclass
@@ -65,18 +55,21 @@ class _Attempt:
     """One attempt while it runs."""
 
     files: AttemptDir
+    fence: Fence
     isolated: bool
     clock: Clock
-    spec: RunSpec | None = None
-    stop: _StopRequest = field(default_factory=_StopRequest)
     written: dict[str, str] = field(default_factory=dict)
     finishing: threading.Lock = field(default_factory=threading.Lock)
+    spec: RunSpec | None = None
+    watch: Watch | None = None
     output: OutputLog | None = None
+    resume: ResumeFolder | None = None
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
         self.began = self.clock.monotonic()
-        self.pulse = Pulse(self.files.heartbeat, [self._watch], clock=self.clock)
+        self.lease = Lease.of(os.environ if self.isolated else {}, self.fence.job)
+        self.pulse = Pulse(self.files.heartbeat, [self._look], clock=self.clock)
         self.curves = MetricsLog(self.files.metrics, self.clock, self.pulse.beat)
 
     def run(self) -> int:
@@ -85,6 +78,9 @@ class _Attempt:
         try:
             self.spec = read_run(self.files)
             self._run_job(self.spec)
+        except Yielded:
+            with self.finishing:
+                return self._leave()
         except Exception as caught:  # noqa: BLE001 - the payload boundary: errors become data
             error = caught
         except (SystemExit, KeyboardInterrupt) as caught:
@@ -101,102 +97,130 @@ class _Attempt:
             stack.enter_context(_job_logging())
             assert_code_from(spec.code_roots)
             os.chdir(self.files.root)
+            self.watch = watch = Watch(spec.limits, self.lease, self.clock)
             if self.isolated:
                 apply_limits(spec.limits)
-                stack.enter_context(_signals(self._on_signal))
+                stack.enter_context(signals_to(watch.on_signal))
                 faulthandler.enable(file=2)
+            saver = self._take_up(spec, watch)
             self.pulse.start()
             stack.callback(self.pulse.stop)
             stack.callback(self.curves.close)
             try:
-                self._train_and_predict(spec)
+                self._train_and_predict(spec, watch, saver)
+            except Yielded:
+                logger.info("saved; the attempt leaves its place and goes on later")
+                raise
             except BaseException as error:
                 # Under the log's redirection: the log ends with the reason.
                 logger.error("the attempt failed: %s", error, exc_info=error)
                 raise
 
-    def _train_and_predict(self, spec: RunSpec) -> None:
+    def _take_up(self, spec: RunSpec, watch: Watch) -> Saver:
+        """Find what an earlier start saved, and clear away what it left half done."""
+        for left in (self.files.ckpt, self.files.out):
+            shutil.rmtree(left, ignore_errors=True)
+        self.files.predictions.unlink(missing_ok=True)
+        self.resume = resume = ResumeFolder(self.files, sha256_file(run_json(self.files)))
+        resume.find()
+        point = resume.point
+        watch.worked_s = point.seconds
+        self.pulse.num_epochs = point.epochs
+        self.curves.take_up(point.lines)
+        if point.number:
+            logger.info("goes on after %.0f s of work, from save %d", point.seconds, point.number)
+        saver = Saver(
+            resume,
+            spec.limits.save_every_s,
+            lambda: watch.leaving,
+            lambda: self._done(point.run_sha, watch),
+            self.clock,
+        )
+        watch.needed_s = lambda: saver.needed_s
+        return saver
+
+    def _done(self, run_sha: str, watch: Watch) -> SavePoint:
+        return SavePoint(
+            run_sha=run_sha,
+            restart=self.fence.restart,
+            seconds=round(watch.seconds, 3),
+            peak_mb=self._peak_mb(),
+            epochs=self.pulse.num_epochs,
+            lines=self.curves.num_lines,
+        )
+
+    def _train_and_predict(self, spec: RunSpec, watch: Watch, saver: Saver) -> None:
         job = resolve_entry(spec.entry)
+        threads = granted_threads(spec.limits.threads, os.environ)
         seed_all(spec.seed)  # after the import: it may have loaded torch
-        set_threads(spec.limits.threads)
+        set_threads(threads)
         self.pulse.beat("load")
-        predictions = job(self._context(spec))
+        context = JobContext(
+            attempt_dir=self.files.root,
+            config=spec.config,
+            seed=spec.seed,
+            threads=threads,
+            folds=spec.stores,
+            log=self.curves.log,
+            beat=self.pulse.beat,
+            should_stop=lambda: watch.stop is not None,
+            part=spec.part,
+            limits={"timeout_s": spec.limits.timeout_s, "memory_mb": spec.limits.memory_mb},
+            inputs=spec.inputs,
+            saves=saver,
+        )
         path = self.files.predictions
-        lines = _until_stopped(predictions, self._check_stop)
+        lines = _until_stopped(job(context), watch.raise_if_stopped)
         _, sha = write_predictions(path, lines, spec.limits.predictions_mb)
         self.written |= {path.name: sha} | made_files(self.files)
         self.pulse.beat("done")
 
-    def _context(self, spec: RunSpec) -> JobContext:
-        return JobContext(
-            attempt_dir=self.files.root,
-            config=spec.config,
-            seed=spec.seed,
-            threads=spec.limits.threads,
-            folds=spec.stores,
-            log=self.curves.log,
-            beat=self.pulse.beat,
-            should_stop=lambda: self.stop.kind is not None,
-            part=spec.part,
-            limits={"timeout_s": spec.limits.timeout_s, "memory_mb": spec.limits.memory_mb},
-            inputs=spec.inputs,
-        )
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._request_stop(Kind.TIME_LIMIT if self._overdue(1.0) else Kind.STOPPED, number)
-
-    def _request_stop(self, kind: Kind, number: int = 0) -> None:
-        if self.stop.kind is None:
-            self.stop = _StopRequest(kind, number, self.clock.monotonic())
-
-    def _overdue(self, slack_s: float = 0.0) -> bool:
-        limit = self.spec.limits.timeout_s if self.spec else None
-        return limit is not None and self.clock.monotonic() - self.began >= limit - slack_s
-
-    def _check_stop(self) -> None:
-        if self.stop.kind is not None:
-            raise self._stopped()
-
-    def _stopped(self) -> Stopped:
-        assert self.spec is not None
-        assert self.stop.kind is not None
-        limits = self.spec.limits
-        text = _STOP_TEXT[self.stop.kind].format(
-            timeout_s=limits.timeout_s or 0.0, memory_mb=limits.memory_mb, signal=self.stop.signal
-        )
-        return Stopped(self.stop.kind, text)
-
-    def _watch(self) -> None:
-        """Enforce the limits from the thread of the pulse."""
-        assert self.spec is not None
-        limits = self.spec.limits
+    def _look(self) -> None:
+        """Enforce claim and limits from the thread of the pulse."""
+        assert self.watch is not None
         if self.output is not None:
             self.output.check()
-        if self._overdue():
-            self._request_stop(Kind.TIME_LIMIT)
         if not self.isolated:
+            self.watch.check_time()
             return
-        if limits.memory_mb is not None and own_memory_mb() > limits.memory_mb:
-            self.stop = _StopRequest(Kind.OOM_HOST)
-            self._end_now()
-        stopping = self.stop.kind is not None
-        if stopping and self.clock.monotonic() - self.stop.since > limits.grace_s:
-            self._end_now()
+        if self.fence.lost():
+            os._exit(EXIT_CLAIMED)
+        verdict = self.watch.verdict()
+        if verdict is not Verdict.GO_ON and self.finishing.acquire(blocking=False):
+            # Not so a job that has just ended by itself and writes its status.
+            os._exit(self._end_now(verdict))
 
-    def _end_now(self) -> None:
-        """End a job that does not end by itself: status, then exit, from the thread."""
-        if not self.finishing.acquire(blocking=False):
-            return  # the job has just ended by itself and writes its status
+    def _end_now(self, verdict: Verdict) -> int:
+        """End a job that does not end by itself, from the thread; return the exit code."""
+        assert self.watch is not None
+        if verdict is Verdict.LEAVE:
+            logger.info("the attempt leaves its place without another save")
+            return self._leave()
         with contextlib.suppress(OSError, ValueError):
             faulthandler.dump_traceback(file=2, all_threads=True)
         self.files.predictions.unlink(missing_ok=True)
         self.written.clear()
-        os._exit(self._write_status(self._stopped()))
+        return self._write_status(self.watch.reason())
+
+    def _leave(self) -> int:
+        """Give the place on the cluster up, to go on later; no status, as nothing has ended."""
+        assert self.watch is not None
+        assert self.resume is not None
+        starts = self.fence.restart - self.resume.point.restart
+        too_short = self.watch.too_short(starts)
+        if too_short is not None:
+            return self._write_status(too_short)
+        if starts < IDLE_STARTS:
+            self.lease.come_back()
+        return EXIT_YIELDED
 
     def _write_status(self, error: BaseException | None) -> int:
+        if self.isolated and self.fence.lost(at_once=True):
+            return EXIT_CLAIMED
         outcome = Outcome.DONE if error is None else Outcome.FAILED
         kind = Kind.NONE if error is None else classify(error)
         now = self.clock.now()
+        worked_s = self.watch.worked_s if self.watch else 0.0
         status: dict[str, Any] = {
             "v": 1,
             "trial": self.spec.trial if self.spec else self.files.root.parents[1].name,
@@ -206,14 +230,22 @@ class _Attempt:
             "error": None if error is None else record_of(error).to_dict(),
             "started": utc_iso(self.started),
             "ended": utc_iso(now),
-            "seconds": round(now - self.started, 3),
+            "seconds": round(worked_s + now - self.started, 3),
             "cpu_seconds": round(sum(os.times()[:4]), 3),
+            "restarts": self.fence.restart,
             "epochs": self.pulse.num_epochs,
-            "peak_mb": round(peak_memory_mb(), 1),
+            "peak_mb": self._peak_mb(),
             "code": self._code(),
             "files": self.written,
         }
-        return save_status(self.files, status)
+        code = save_status(self.files, status)
+        if self.resume is not None and code != EXIT_NO_STATUS:
+            self.resume.delete()
+        return code
+
+    def _peak_mb(self) -> float:
+        earlier = self.resume.point.peak_mb if self.resume else 0.0
+        return round(max(peak_memory_mb(), earlier), 1)
 
     def _code(self) -> dict[str, Any]:
         if self.spec is None:
@@ -234,22 +266,7 @@ def _until_stopped(predictions: Any, check_stop: Callable[[], None]) -> Any:
 
 
 @contextlib.contextmanager
-def _signals(handler: Callable[[int, FrameType | None], None]) -> Any:
-    """Route requests to stop to a handler, in the main thread, for a while."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)
-
-
-@contextlib.contextmanager
-def _job_logging() -> Any:
+def _job_logging() -> Iterator[None]:
     """Send log records of INFO and above to this process's (redirected) standard error."""
     root = logging.getLogger()
     handler = logging.StreamHandler(sys.stderr)
@@ -283,7 +300,7 @@ def run_attempt(
     -------
     int
         0 done, 1 failed (both with a status), 3 another process has claimed the attempt, 4 the
-        folder cannot be written.
+        folder cannot be written, 5 the job left its place on the cluster to go on later.
     """
     files = AttemptDir(Path(attempt_dir).absolute())
     job, restart = job_identity(os.environ)
@@ -294,7 +311,7 @@ def run_attempt(
     except OSError as error:
         logger.error("%s cannot be claimed: %s", files.root, error)
         return EXIT_NO_STATUS
-    return _Attempt(files, isolated, clock or SystemClock()).run()
+    return _Attempt(files, Fence(files, job, restart), isolated, clock or SystemClock()).run()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_CLAIMED = 3
 EXIT_NO_STATUS = 4
+EXIT_YIELDED = 5
 
 
 def save_status(files: AttemptDir, status: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ smooth function of the configuration, so that a search has something to find. Ot
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -14,8 +15,9 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from neurosweep.exec.job_api import JobContext
 
@@ -63,9 +65,31 @@ def instant(ctx: JobContext) -> Iterator[Prediction]:
     yield from _predictions(ctx, error)
 
 
-def _predictions(ctx: JobContext, error: float) -> Iterator[Prediction]:
+def steps(ctx: JobContext) -> Iterator[Prediction]:
+    """Take ``training.epochs`` steps of ``fault.delay_s`` each, and go on after an interruption.
+
+    Curves and predictions depend on every step, so that a lost or a repeated one shows.
+    """
+    step, chain = 0, hashlib.sha256(f"{ctx.seed}".encode()).hexdigest()
+    saved = ctx.load("steps")
+    if saved is not None:
+        step, chain = json.loads(saved.read_text(encoding="utf-8"))
+    for number in range(step, int(ctx.config["training"]["epochs"])):
+        _wait(ctx, float(ctx.config["fault"]["delay_s"]))
+        chain = hashlib.sha256(f"{chain}{number}".encode()).hexdigest()
+        ctx.log(step=number, epoch=number, loss=int(chain[:8], 16) / 2**32)
+        if ctx.save_due():
+            ctx.save("steps", partial(_write, json.dumps([number + 1, chain])))
+    yield from _predictions(ctx, min(true_error(ctx.config), 0.3), chain)
+
+
+def _write(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())
+
+
+def _predictions(ctx: JobContext, error: float, draw: object = None) -> Iterator[Prediction]:
     for item, signal_of_item in sorted(_signals(ctx).items()):
-        rng = random.Random(f"{ctx.seed}-{item}")
+        rng = random.Random(f"{ctx.seed if draw is None else draw}-{item}")
         letters = [_noisy(LETTERS[n], LETTERS, error, rng) for n in signal_of_item["letters"]]
         windows = [_noisy(str(n), "01", error, rng) for n in signal_of_item["windows"]]
         yield {"item": item, "hypothesis": "".join(letters), "windows": "".join(windows)}
@@ -297,6 +321,7 @@ JOBS: Mapping[str, Job] = {
     for job in (
         instant,
         staged,
+        steps,
         sleepy,
         hang,
         crash,
