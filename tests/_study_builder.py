@@ -257,7 +257,9 @@ class StudyBuilder:
         }
         self.dir.trial(plan.trial).run_json.write_text(json.dumps(run), encoding="utf-8")
         data = {"trial": plan.trial, "attempt": attempt, "job": f"local-{plan.trial}"}
-        self.ledger.append("attempt_started", {**data, "host": "node7", "pid": 4242})
+        self.ledger.append(
+            "attempt_started", {**data, "host": "node7", "pid": 4242, "queue_s": 1.25}
+        )
 
     def end(self, plan: TrialPlan, attempt: int, kind: str, seconds: float) -> None:
         files = self.dir.trial(plan.trial).attempt(attempt)
@@ -266,7 +268,8 @@ class StudyBuilder:
                 t = self.clock.t + seconds * (step + 1) / self.steps
                 point = {"step": step, "epoch": step, "t": t, "loss": 1.0 / (step + 1)}
                 out.write(json.dumps(point) + "\n")
-        files.log.write_text(f"{plan.trial}: trained\n" + "x" * 200 + "\n", encoding="utf-8")
+        last = "x" * 200 if kind == "none" else f"</pre><script>{kind}</script>\x1b[2J"
+        files.log.write_text(f"{plan.trial}: trained\n{last}\n", encoding="utf-8")
         self.clock.sleep(seconds)
         data: dict[str, Any] = {
             "trial": plan.trial,

@@ -73,6 +73,14 @@ def test_experiment_is_the_study_parent_a_round_child_a_trial(make: MakeBuilder)
     scored = [run for run in trials.values() if run["status"] == "FINISHED"]
     assert all("val_cer" in {point[0] for point in run["metrics"]} for run in scored)
     assert {run["status"] for run in trials.values()} == {"FINISHED", "FAILED"}
+    failed = next(run for run in trials.values() if run["status"] == "FAILED")
+    assert failed["tags"]["ns.log_tail"].endswith(
+        f"</pre><script>{failed['tags']['ns.kind']}</script>"
+    )
+    assert "; " in failed["tags"]["ns.meaning"]
+    assert "ns.log_tail" not in scored[0]["tags"]
+    cost = {name for name, *_ in runs["study"]["metrics"]}
+    assert {"cost.core_hours", "cost.gpu_hours", "cost.queue_s"} <= cost
     assert {run["status"] for key, run in runs.items() if key not in trials} == {"FINISHED"}
 
 

@@ -17,7 +17,6 @@ from neurosweep.records.mlflow_files import (
     adapter_files,
     curve_points,
     kept,
-    log_tail,
     predictions_table,
     trial_artifacts,
 )
@@ -83,20 +82,11 @@ def test_a_job_cannot_flood_the_mirror_with_names(tmp_path: Path) -> None:
 
 def test_links_planted_by_a_job_are_not_followed(tmp_path: Path) -> None:
     secret = write_lines(tmp_path / "secret", [{"step": 0, "loss": 1.0, "item": "a"}])
-    for name in ("log.txt", "metrics.jsonl", "predictions.jsonl"):
+    for name in ("metrics.jsonl", "predictions.jsonl"):
         (tmp_path / name).symlink_to(secret)
-    assert log_tail(tmp_path / "log.txt") == b""
     assert curve_points(tmp_path / "metrics.jsonl", 0, final=True) == []
     references = write_lines(tmp_path / "refs", [{"item": "a", "reference": "X"}])
     assert predictions_table(tmp_path / "predictions.jsonl", references) == b""
-
-
-def test_the_tail_of_a_long_log_is_short(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    log.write_bytes(b"a" * 100_000 + b"the end")
-    tail = log_tail(log)
-    assert len(tail) == 32 * 1024
-    assert tail.endswith(b"the end")
 
 
 def test_predictions_stand_beside_references_and_a_missing_one_is_empty(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from _study_builder import COMMIT, StudyBuilder
 from neurosweep.core.layout import Home
 from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
+from neurosweep.records.mlflow_points import metric_key
 from neurosweep.records.mlflow_view import (
-    metric_key,
     round_view,
     study_view,
     trial_view,
 )
 from neurosweep.records.state import Phase, StudyState
+from neurosweep.records.trial import POLICY
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def test_a_failed_trial_says_why_and_has_no_score(state: StudyState) -> None:
     assert view.status == "FAILED"
     assert view.tags["ns.kind"] == trial.kind.value
     assert "RuntimeError" in view.tags["ns.error"]
+    assert view.tags["ns.meaning"].startswith(POLICY[trial.kind].meaning)
     assert "val_cer" not in {name for name, *_ in view.metrics}
 
 
@@ -76,7 +78,7 @@ def test_a_refilled_trial_shows_its_last_attempt_and_the_cost_of_both(state: Stu
     metrics = {name: value for name, value, _, _ in view.metrics}
     assert view.attempt == 2
     assert view.tags["ns.attempt"] == "2"
-    assert metrics["core_hours"] * 3600 == pytest.approx(metrics["seconds"] + 3.0)
+    assert metrics["cost.core_hours"] * 3600 == pytest.approx(metrics["seconds"] + 3.0)
 
 
 def test_a_round_carries_its_best_and_its_counts(state: StudyState) -> None:
@@ -93,13 +95,29 @@ def test_a_round_carries_its_best_and_its_counts(state: StudyState) -> None:
 
 def test_the_study_carries_its_running_best_which_only_improves(state: StudyState) -> None:
     view = study_view(state)
-    values = [value for _, value, _, _ in view.metrics]
+    values = [value for name, value, _, _ in view.metrics if name == "running_best/val_cer"]
     assert view.status == "RUNNING"
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == len(values)
     assert values[-1] == min(
         t.metrics["val_cer"] for t in state.trials.values() if t.metrics and t.plan.round
     )
+
+
+def test_the_cost_of_a_study_is_the_sum_of_its_rounds(state: StudyState) -> None:
+    last = {name: value for name, value, *_ in study_view(state).metrics}
+    for name in ("cost.core_hours", "cost.queue_s"):
+        views = [round_view(state, found) for found in state.rounds.values() if found.closed]
+        assert last[name] == pytest.approx(
+            sum(value for view in views for key, value, *_ in view.metrics if key == name)
+        )
+
+
+def test_what_a_study_showed_once_stays_the_beginning_of_what_it_shows(state: StudyState) -> None:
+    whole = study_view(state).metrics
+    for number in sorted(state.rounds, reverse=True):
+        state.rounds[number].closed_t = ""
+        assert study_view(state).metrics == whole[: len(study_view(state).metrics)]
 
 
 def test_names_of_metrics_hold_only_what_mlflow_allows() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,21 +27,22 @@ from neurosweep.records.mlflow_files import (
     curve_points,
     file_artifact,
     file_stamp,
+    log_tags,
     report_files,
     round_figure_files,
     trial_artifacts,
 )
+from neurosweep.records.mlflow_points import Point
 from neurosweep.records.mlflow_ui import experiment_tags, write_links
 from neurosweep.records.mlflow_view import (
     STUDY_KEY,
-    Point,
     RunView,
     round_key,
     round_view,
     study_view,
     trial_view,
 )
-from neurosweep.records.state import RoundState, StudyState, TrialState
+from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
 
 _BACKOFF_S = (2.0, 5.0, 15.0, 60.0)
 _LIVE_AFTER_S = 20.0
@@ -264,6 +265,8 @@ class Mirror:
         if not final and not self._is_live(trial):
             return
         view = trial_view(self._state, trial, parent)
+        if trial.phase is Phase.FAILED:
+            view = replace(view, tags={**view.tags, **log_tags(self._study, trial)})
         shown = self._shown.get(trial_id)
         if shown is not None and shown.attempt != view.attempt:
             store.supersede(shown.run_id)

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from neurosweep.core.errors import MissingPackageError, NeurosweepError
 from neurosweep.core.layout import Home
-from neurosweep.records.mlflow_view import Point, RunView
+from neurosweep.records.mlflow_points import Point
+from neurosweep.records.mlflow_view import RunView
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import loads_strict, read_bytes_capped, read_jsonl
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.records.mlflow_view import Point, metric_key
+from neurosweep.records.log_tail import log_tail
+from neurosweep.records.mlflow_points import Point, metric_key
 from neurosweep.records.score_files import scores_content
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
@@ -27,7 +27,8 @@ _MAX_CURVE_BYTES = 32 * 1024 * 1024
 _MAX_FILE_BYTES = 32 * 1024 * 1024
 _MAX_ADAPTER_BYTES = 64 * 1024 * 1024
 _ADAPTER_NAME = re.compile(r"\w[\w.-]{0,99}\.(json|safetensors)", re.ASCII)
-_TAIL_BYTES = 32 * 1024
+_TAG_LINES = 12
+_TAG_CHARACTERS = 2000
 _NOT_CURVES = frozenset({"step", "epoch", "t"})
 
 
@@ -123,9 +124,9 @@ def trial_artifacts(
     if trial.phase is Phase.SCORED and not sealed:
         with contextlib.suppress(DataError):
             found["scores.json"] = scores_content(folder.scores_json, trial.scores_sha)
-    tail = log_tail(attempt.log)
+    tail = log_tail(study, trial.plan.trial, trial.attempts[-1])
     if tail:
-        found["log_tail.txt"] = tail
+        found["log_tail.txt"] = tail.encode() + b"\n"
     diff_sha = str(state.created.get("diff_sha") or "")
     if diff_sha:
         _take(found, "uncommitted.diff", study.root / "uncommitted.diff")
@@ -136,6 +137,14 @@ def trial_artifacts(
         if table:
             found["predictions.jsonl"] = table
     return found
+
+
+def log_tags(study: StudyDir, trial: TrialState) -> dict[str, str]:
+    """Return the last lines of a failed trial's log as a tag, when there are any."""
+    if not trial.attempts:
+        return {}
+    tail = log_tail(study, trial.plan.trial, trial.attempts[-1], _TAG_LINES)
+    return {"ns.log_tail": tail[-_TAG_CHARACTERS:]} if tail else {}
 
 
 def adapter_files(ckpt: Path) -> dict[str, bytes]:
@@ -198,20 +207,6 @@ def _take(found: dict[str, bytes], name: str, path: Path) -> None:
     content = file_artifact(path)
     if content is not None:
         found[name] = content
-
-
-def log_tail(path: Path) -> bytes:
-    """Return the last 32 kB of a log, or nothing when it cannot be read; links are not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return b""
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if (status.st_mode & 0o170000) != 0o100000:
-            return b""
-        file.seek(max(0, status.st_size - _TAIL_BYTES))
-        return file.read(_TAIL_BYTES)
 
 
 def predictions_table(predictions: Path, references: Path) -> bytes:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neurosweep.core.clock import parse_iso
 from neurosweep.core.config import flatten
 from neurosweep.core.files import canonical_json
+from neurosweep.records.cost import round_cost
 from neurosweep.records.mlflow_names import clean_text, run_name
+from neurosweep.records.mlflow_points import (
+    Point,
+    cost_points,
+    study_points,
+    to_ms,
+    trial_points,
+)
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
-from neurosweep.records.trial import Kind, Purpose
+from neurosweep.records.trial import POLICY, Kind, Purpose
 
 STUDY_KEY = "study"
-Point = tuple[str, float, int, int]
-"""Name, value, time in ms, step."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,8 @@ def round_name(state: StudyState, round_state: RoundState) -> str:
     return f"round {round_state.number:02d}"
 
 
-def to_ms(t: str) -> int:
-    """Return milliseconds since 1970 of a ledger's time."""
-    return round(parse_iso(t) * 1000)
-
-
 def study_view(state: StudyState) -> RunView:
     """Return the run that stands for the study: its specification and its running best."""
-    points: list[Point] = []
-    best: float | None = None
-    step = 0
-    for round_state in sorted(state.rounds.values(), key=lambda r: r.number):
-        if not round_state.closed or round_state.number == 0:
-            continue
-        at = to_ms(round_state.closed_t)
-        for trial_id in round_state.trials:
-            trial = state.trials[trial_id]
-            step += trial.plan.purpose is Purpose.SEARCH
-            value = state.value(trial) if trial.plan.purpose is Purpose.SEARCH else None
-            if value is not None and (best is None or better(state, value, best)):
-                best = value
-                points.append((f"running_best/{state.metric}", value, at, step))
     closed = state.closed is not None
     return RunView(
         STUDY_KEY,
@@ -98,7 +84,7 @@ def study_view(state: StudyState) -> RunView:
             "ns.state": "closed" if closed else "open",
         },
         params={path: _text(value) for path, value in flatten(state.spec).items()},
-        metrics=tuple(points),
+        metrics=tuple(study_points(state)),
     )
 
 
@@ -114,10 +100,9 @@ def round_view(state: StudyState, round_state: RoundState) -> RunView:
             best = min(values) if state.minimize else max(values)
             points.append((f"best/{state.metric}", best, at, round_state.number))
         failed = sum(trial.phase is Phase.FAILED for trial in trials)
-        hours = sum(trial.core_hours for trial in trials)
         points.append(("trials_done", float(len(trials) - failed), at, round_state.number))
         points.append(("trials_failed", float(failed), at, round_state.number))
-        points.append(("core_hours", hours, at, round_state.number))
+        points += cost_points(round_cost(state, round_state.number), at, round_state.number)
     return RunView(
         round_key(round_state.number),
         round_name(state, round_state),
@@ -150,14 +135,9 @@ def trial_view(state: StudyState, trial: TrialState, parent: str) -> RunView:
         to_ms(end) if final and end else None,
         tags=_trial_tags(state, trial),
         params=_params(state, trial),
-        metrics=tuple(_trial_points(state, trial, to_ms(end))) if final and end else (),
+        metrics=tuple(trial_points(state, trial, to_ms(end))) if final and end else (),
         attempt=attempt.number,
     )
-
-
-def better(state: StudyState, value: float, than: float) -> bool:
-    """Return whether a value strictly improves on another."""
-    return value < than if state.minimize else value > than
 
 
 def _status(trial: TrialState) -> str:
@@ -166,36 +146,6 @@ def _status(trial: TrialState) -> str:
     if trial.phase is not Phase.FAILED:
         return "RUNNING"
     return "KILLED" if trial.kind in (Kind.CANCELLED_USER, Kind.STOPPED) else "FAILED"
-
-
-def _trial_points(state: StudyState, trial: TrialState, at: int) -> Iterator[Point]:
-    for name, value in sorted(trial.metrics.items()):
-        yield (name, float(value), at, 0)
-    for side in ("low", "high"):
-        if isinstance(trial.interval.get(side), int | float):
-            metric = metric_key(str(trial.interval.get("metric", state.metric)))
-            yield (f"{metric}/ci_{side}", float(trial.interval[side]), at, 0)
-    for subject, value in sorted(subject_values(trial, state.metric).items()):
-        yield (f"{state.metric}/{metric_key(subject)}", value, at, 0)
-    last = trial.attempts[-1]
-    yield ("seconds", last.seconds, at, 0)
-    yield ("peak_mb", last.peak_mb, at, 0)
-    yield ("core_hours", trial.core_hours, at, 0)
-
-
-def subject_values(trial: TrialState, metric: str) -> dict[str, float]:
-    """Return the objective of every subject of a scored trial."""
-    found: dict[str, float] = {}
-    for subject, value in trial.per_subject.items():
-        number = value.get(metric) if isinstance(value, Mapping) else value
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            found[str(subject)] = float(number)
-    return found
-
-
-def metric_key(text: str) -> str:
-    """Return text with only the characters that MLflow allows in the name of a metric."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in text)[:200]
 
 
 def _params(state: StudyState, trial: TrialState) -> dict[str, str]:
@@ -249,6 +199,11 @@ def _trial_tags(state: StudyState, trial: TrialState) -> dict[str, str]:
         "ns.idea": clean_text(plan.idea, 1000),
         "ns.source": plan.source,
     }
+    if trial.kind is not Kind.NONE:
+        policy = POLICY[trial.kind]
+        tags["ns.meaning"] = (
+            f"{policy.meaning}; {policy.advice}" if policy.advice else policy.meaning
+        )
     if attempt.error:
         tags["ns.error"] = clean_text(
             f"{attempt.error.get('type', '')}: {attempt.error.get('text', '')}", 1000

@@ -60,28 +60,101 @@ class KindPolicy:
         nothing about the configuration.
     meaning
         One sentence for reports.
+    advice
+        What a person can do about it; empty where there is nothing.
     """
 
     refill: bool
     sampler: str
     meaning: str
+    advice: str = ""
+
+    def attempts(self, max_attempts: int) -> int:
+        """Return how often a trial is tried that always ends so.
+
+        Parameters
+        ----------
+        max_attempts
+            The budget's limit for failures of the infrastructure.
+        """
+        return max_attempts if self.refill else 1
 
 
 POLICY: Mapping[Kind, KindPolicy] = {
     Kind.NONE: KindPolicy(False, "ignore", "ended well"),
-    Kind.USER_ERROR: KindPolicy(False, "ignore", "the training code raised an error"),
-    Kind.OOM_HOST: KindPolicy(False, "bad", "needed more memory than it was given"),
-    Kind.OOM_GPU: KindPolicy(False, "bad", "needed more GPU memory than there is"),
-    Kind.TIME_LIMIT: KindPolicy(False, "bad", "ran longer than its limit"),
-    Kind.HANG: KindPolicy(False, "ignore", "lived but made no progress"),
-    Kind.DIVERGED: KindPolicy(False, "bad", "its loss was no longer a number"),
-    Kind.NODE_FAILURE: KindPolicy(True, "ignore", "its machine failed"),
-    Kind.PREEMPTED: KindPolicy(True, "ignore", "was pushed aside by other work"),
+    Kind.USER_ERROR: KindPolicy(
+        False,
+        "ignore",
+        "the training code raised an error",
+        "read the end of its log and mend the code or the configuration",
+    ),
+    Kind.OOM_HOST: KindPolicy(
+        False,
+        "bad",
+        "needed more memory than it was given",
+        "raise mem_gb of the profile or memory_mb of the study, or search smaller batches",
+    ),
+    Kind.OOM_GPU: KindPolicy(
+        False,
+        "bad",
+        "needed more GPU memory than there is",
+        "search smaller batches or models, or take a larger GPU",
+    ),
+    Kind.TIME_LIMIT: KindPolicy(
+        False,
+        "bad",
+        "ran longer than its limit",
+        "raise trial_minutes of the budget, or search less work per trial",
+    ),
+    Kind.HANG: KindPolicy(
+        False,
+        "ignore",
+        "lived but made no progress",
+        "read where its log ends; raise stall_minutes where a step may take that long",
+    ),
+    Kind.DIVERGED: KindPolicy(
+        False,
+        "bad",
+        "its loss was no longer a number",
+        "search smaller learning rates, or a longer warm-up",
+    ),
+    Kind.NODE_FAILURE: KindPolicy(
+        True,
+        "ignore",
+        "its machine failed",
+        "tell the administrator when one machine fails again; its name is with the attempt",
+    ),
+    Kind.PREEMPTED: KindPolicy(
+        True,
+        "ignore",
+        "was pushed aside by other work",
+        "choose a partition or qos that is not preempted, or let it be started again there",
+    ),
     Kind.CANCELLED_USER: KindPolicy(False, "ignore", "was cancelled by its user"),
-    Kind.CANCELLED_ADMIN: KindPolicy(True, "ignore", "was cancelled by the administrator"),
-    Kind.LOST: KindPolicy(True, "ignore", "its process vanished and left no result"),
-    Kind.WRONG_CODE: KindPolicy(False, "ignore", "imported other code than its commit"),
-    Kind.BROKEN_PREDICTIONS: KindPolicy(False, "ignore", "its predictions cannot be scored"),
+    Kind.CANCELLED_ADMIN: KindPolicy(
+        True,
+        "ignore",
+        "was cancelled by the administrator",
+        "ask the administrator why before more is submitted",
+    ),
+    Kind.LOST: KindPolicy(
+        True,
+        "ignore",
+        "its process vanished and left no result",
+        "see whether somebody killed it, or whether its folder can be written on that machine",
+    ),
+    Kind.WRONG_CODE: KindPolicy(
+        False,
+        "ignore",
+        "imported other code than its commit",
+        "look for another copy of the package on PYTHONPATH or in the profile's setup",
+    ),
+    Kind.BROKEN_PREDICTIONS: KindPolicy(
+        False,
+        "ignore",
+        "its predictions cannot be scored",
+        "the message names the line; the job must yield every item once, as text",
+    ),
     Kind.STOPPED: KindPolicy(False, "ignore", "was stopped on request"),
 }
 

@@ -17,7 +17,7 @@ from neurosweep.records.fold import fold
 from neurosweep.records.ledger import read_ledger
 from neurosweep.records.metric_names import variant_label, variant_of
 from neurosweep.records.mlflow_names import clean_text, short_names, show_value
-from neurosweep.records.mlflow_view import better, subject_values
+from neurosweep.records.mlflow_points import better, subject_values
 from neurosweep.records.state import Phase, RoundState, StudyState, TrialState
 from neurosweep.records.trial import Purpose
 from neurosweep.report.scales import to_unit
