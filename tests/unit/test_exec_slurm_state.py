@@ -18,7 +18,7 @@ OWN_UID = 1000
         ("PENDING", TaskPhase.QUEUED, None),
         ("CONFIGURING", TaskPhase.QUEUED, None),
         ("REQUEUE_HOLD", TaskPhase.QUEUED, None),
-        ("SUSPENDED", TaskPhase.RUNNING, None),
+        ("SUSPENDED", TaskPhase.QUEUED, None),
         ("RESIZING", TaskPhase.RUNNING, None),
         ("COMPLETING", TaskPhase.RUNNING, None),
         ("COMPLETED", TaskPhase.ENDED, None),
@@ -52,17 +52,29 @@ def test_exit_codes_are_read_at_the_end_only() -> None:
 
 
 def test_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = "12_0|tok-0|RUNNING|n1|None\n12_1|tok-0|PENDING||Resources\nslurm: noise\n"
+    output = (
+        "12_0|tok-0|RUNNING|n1|None|1:05\n12_1|tok-0|PENDING||Resources|0:00\n"
+        "12_2|other|RUNNING|n1|None|1:05\nslurm: noise\n12_3|tok-0|RUNN"
+    )
     monkeypatch.setattr("neurosweep.exec.slurm_state.run_slurm", lambda _command: output)
     rows = queue_rows(["tok-0"])
-    assert rows["12_1"] == SlurmRow("12_1", "tok-0", "PENDING", host="", reason="Resources")
+    assert rows["12_1"] == SlurmRow("12_1", "tok-0", "PENDING", reason="Resources", elapsed_s=0.0)
     assert len(rows) == 2
 
 
-def test_accounting_leaves_out_unexpanded_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = "12_0|tok-0|COMPLETED|0:0|n1\n12_[1-3]|tok-0|PENDING|0:0|None assigned\n"
+def test_accounting_expands_ranges_and_adds_up_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = (
+        "12_0|tok-0|COMPLETED|0:0|n2|20|2026-01-01T11:00:00\n"
+        "12_0|tok-0|PREEMPTED|0:15|n1|40|2026-01-01T10:00:00\n"
+        "12_[1-2,5%8]|tok-0|CANCELLED by 0|0:0|None assigned|0|2026-01-01T10:00:00\n"
+        "13|somebody|COMPLETED|0:0|n1|9|2026-01-01T10:00:00\n"
+    )
     monkeypatch.setattr("neurosweep.exec.slurm_state.run_slurm", lambda _command: output)
-    assert list(accounting_rows(["tok-0"], "2026-01-01T00:00:00")) == ["12_0"]
+    rows = accounting_rows(["tok-0"], "2026-01-01T00:00:00")
+    assert sorted(rows) == ["12_0", "12_1", "12_2", "12_5"]
+    last = rows["12_0"]
+    assert (last.state, last.host, last.elapsed_s, last.restarts) == ("COMPLETED", "n2", 60.0, 1)
+    assert rows["12_5"].state == "CANCELLED by 0"
 
 
 def test_missing_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

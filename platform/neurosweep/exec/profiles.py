@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from neurosweep.core.config import StrictModel, load_toml, validate
 from neurosweep.core.errors import ConfigError
+
+# What the executor decides itself: the same option given twice would undo it.
+_OWN_OPTIONS = frozenset(
+    {
+        "account",
+        "array",
+        "chdir",
+        "constraint",
+        "cpus-per-task",
+        "dependency",
+        "error",
+        "exclude",
+        "export",
+        "gres",
+        "hold",
+        "job-name",
+        "mem",
+        "no-requeue",
+        "open-mode",
+        "output",
+        "parsable",
+        "partition",
+        "qos",
+        "requeue",
+        "signal",
+        "test-only",
+        "time",
+        "wait",
+        "wrap",
+    }
+)
+_OPTION = re.compile(r"^[a-z][a-z0-9-]*$")
 
 
 class Profile(StrictModel):
@@ -17,6 +50,7 @@ class Profile(StrictModel):
     account: str | None = Field(None, description="account that pays")
     qos: str | None = Field(None, description="quality of service")
     constraint: str | None = Field(None, description="node features, for example v100")
+    exclude: str | None = Field(None, description="nodes that are not used, for example n[3-4]")
     gpus: int = Field(0, ge=0, description="GPUs of a task")
     gpu_type: str | None = Field(None, description="type in --gres, for example a100")
     mem_gb: float | None = Field(None, gt=0, description="memory of a task, GB")
@@ -25,9 +59,62 @@ class Profile(StrictModel):
     )
     cores: int = Field(1, ge=1, description="cores of a task, and threads it uses")
     max_array: int = Field(1000, ge=1, description="tasks in one array; more are split")
-    throttle: int = Field(256, ge=1, description="tasks of one array that run at a time")
+    throttle: int = Field(256, ge=1, description="tasks of a study that run at a time")
+    slots_file: str | None = Field(
+        None, description="file, absolute or under ~, by which several drivers share the cluster"
+    )
     poll_s: float = Field(15.0, gt=0, description="shortest time between two queries, seconds")
+    requeue: bool = Field(
+        default=True,
+        description="whether SLURM starts a preempted or lost task again; it goes on from its "
+        "checkpoint. false: a new attempt in a folder of its own",
+    )
+    signal_s: int = Field(
+        120,
+        ge=1,
+        le=65535,
+        description="seconds before its time limit at which a task that is not done saves and is "
+        "requeued; less for short limits, none for two minutes and less",
+    )
     setup: list[str] = Field(default_factory=list, description="shell lines before a task starts")
+    sbatch: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="further options of sbatch, for example licenses"
+    )
+
+    @field_validator("sbatch")
+    @classmethod
+    def _check_options(
+        cls, options: dict[str, bool | int | float | str]
+    ) -> dict[str, bool | int | float | str]:
+        odd = sorted(name for name in options if not _OPTION.match(name))
+        if odd:
+            msg = f"{', '.join(odd)}: write long options without dashes before, as in nice = 100"
+            raise ValueError(msg)
+        own = sorted(_OWN_OPTIONS & set(options))
+        if own:
+            msg = f"{', '.join(own)}: set by neurosweep; use the profile's own key if it has one"
+            raise ValueError(msg)
+        lines = sorted(name for name, value in options.items() if "\n" in str(value))
+        if lines:
+            msg = f"{', '.join(lines)}: a value is one line"
+            raise ValueError(msg)
+        return {name: value for name, value in options.items() if value is not False}
+
+    @field_validator("slots_file")
+    @classmethod
+    def _check_slots_file(cls, path: str | None) -> str | None:
+        if path is not None and not path.startswith(("/", "~/")):
+            msg = f"{path} is relative: other drivers would not find it; begin it with / or ~/"
+            raise ValueError(msg)
+        return path
+
+    @field_validator("partition", "account", "qos", "constraint", "exclude", "gpu_type")
+    @classmethod
+    def _check_word(cls, text: str | None) -> str | None:
+        if text is not None and (not text.strip() or "\n" in text):
+            msg = "is empty or has several lines; leave the key out for the cluster's default"
+            raise ValueError(msg)
+        return text
 
 
 def find_profile(option: str | None, folders: list[Path]) -> Path:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import math
-import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neurosweep.core.errors import ExecutorError, MissingPackageError
-from neurosweep.exec.job_api import RunCall
 from neurosweep.exec.profiles import Profile, load_profile
 from neurosweep.exec.protocol import (
     Allocation,
@@ -20,14 +18,24 @@ from neurosweep.exec.protocol import (
     TaskPhase,
     TaskSpec,
     TaskView,
+    require_folders,
 )
-from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, run_slurm, view_of
+from neurosweep.exec.slurm_adopt import find_jobs
+from neurosweep.exec.slurm_judge import explained, has_finished, judge
+from neurosweep.exec.slurm_parts import new_part
+from neurosweep.exec.slurm_state import STUCK, run_slurm
+from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
+from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
 from neurosweep.records.trial import Kind
 
-# A task that neither squeue nor sacct knows is given this long before it counts as gone:
-# accounting lags behind the controller.
-_GONE_AFTER_S = 60.0
-_DAY_S = 86400.0
+logger = logging.getLogger(__name__)
+
+# Pause between two looks at the files of running tasks, in seconds: an end is noticed without
+# asking the scheduler.
+_FILES_S = 1.0
+# A task that waits to be released by hand is given up after this long, in seconds.
+_STUCK_S = 300.0
+_OVER = (TaskPhase.ENDED, TaskPhase.GONE)
 
 
 def create(option: str | None, settings: ExecSettings) -> SlurmExecutor:
@@ -48,11 +56,20 @@ def create(option: str | None, settings: ExecSettings) -> SlurmExecutor:
     return SlurmExecutor(load_profile(option), settings)
 
 
-def run_call(call: RunCall) -> int:
-    """Run one attempt inside a SLURM task; the only function that is ever submitted."""
-    from neurosweep.exec.runner import run_attempt
+@dataclass
+class _Task:
+    """One task that has not been reported as over."""
 
-    return run_attempt(Path(call.attempt_dir))
+    spec: TaskSpec
+    job_id: str
+    name: str
+    view: TaskView
+    why: Kind | None = None
+    stuck_since: float = math.inf
+
+    @property
+    def array(self) -> str:
+        return self.job_id.partition("_")[0]
 
 
 class SlurmExecutor:
@@ -70,14 +87,18 @@ class SlurmExecutor:
 
     def __init__(self, profile: Profile, settings: ExecSettings) -> None:
         self._profile = profile
-        self._settings = settings
-        self._jobs: dict[TaskKey, str] = {}
-        self._names: dict[TaskKey, str] = {}
-        self._views: dict[TaskKey, TaskView] = {}
-        self._unknown_since: dict[TaskKey, float] = {}
-        self._cancelled: dict[TaskKey, Kind] = {}
-        self._last_poll = -math.inf
-        self._since = _local_time(time.time() - 7 * _DAY_S)
+        self._root = settings.study_dir / "slurm"
+        self._poll_s = profile.poll_s
+        self._throttle = Throttle(min(settings.workers or profile.throttle, profile.throttle))
+        watch = settings.pool.setdefault(POOL_KEY, SlurmWatch())
+        assert isinstance(watch, SlurmWatch)
+        self._watch = watch
+        self._tasks: dict[TaskKey, _Task] = {}
+        self._doomed: dict[str, TaskKey] = {}
+        self._looks = 0
+        self._settled = True
+        self._files_at = -math.inf
+        self._cancel_at = -math.inf
 
     @property
     def allocation(self) -> Allocation:
@@ -87,12 +108,18 @@ class SlurmExecutor:
     @property
     def slots(self) -> int:
         """How many tasks run at a time."""
-        return min(self._settings.workers or self._profile.throttle, self._profile.throttle)
+        return self._throttle.slots
 
     @property
     def slots_file(self) -> Path | None:
-        """File in which several drivers share the throttle."""
-        return None
+        """File in which several drivers share the slots."""
+        path = self._profile.slots_file
+        return None if path is None else Path(path).expanduser()
+
+    @property
+    def watch(self) -> SlurmWatch:
+        """What asks SLURM, for all executors of this process; it counts the queries."""
+        return self._watch
 
     def submit(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
         """Submit one array, or several when the round is larger than an array may be.
@@ -100,171 +127,195 @@ class SlurmExecutor:
         Raises
         ------
         ExecutorError
-            When sbatch refuses; nothing of the refused array was queued.
+            When sbatch refuses or does not answer. Arrays before it, and even the one itself, may
+            have been queued: `adopt` finds them.
+        ConfigError
+            When the profile cannot run these tasks.
         """
+        require_folders(token, tasks)
+        try:
+            from neurosweep.exec.slurm_submit import submit_part
+        except ModuleNotFoundError as error:
+            msg = "submitting to SLURM needs submitit; install it with pip install submitit"
+            raise MissingPackageError(msg) from error
         jobs: dict[str, str] = {}
-        for name, chunk in self._chunks(token, tasks):
-            ids = self._submit_array(name, chunk)
-            for task, job_id in zip(chunk, ids, strict=True):
-                self._register(task, name, job_id)
-                jobs[task.trial] = job_id
+        size = self._profile.max_array
+        for first in range(0, len(tasks), size):
+            chunk = tasks[first : first + size]
+            level = self._throttle.start_level(len(chunk), self._loads())
+            part = new_part(self._root, token, chunk)
+            self._watch.count()
+            since = time.time()
+            array = submit_part(self._profile, part, chunk, level)
+            self._throttle.note(array, level, held=level == 0)
+            for index, task in enumerate(chunk):
+                jobs[task.trial] = f"{array}_{index}"
+                self._register(task, part.name, jobs[task.trial], since)
+        self._settled = False
         return jobs
 
     def adopt(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
-        """Find the arrays of a token again by their name.
+        """Find the arrays of a token again by their names.
 
         Raises
         ------
         ExecutorError
             When SLURM cannot be asked: not knowing is not the same as not there.
         """
-        chunks = list(self._chunks(token, tasks))
-        names = [name for name, _ in chunks]
-        rows = {**accounting_rows(names, self._since), **queue_rows(names)}
-        found: dict[str, str] = {}
-        for name, chunk in chunks:
-            own = [row.job_id for row in rows.values() if row.name == name]
-            if not own:
-                continue
-            array = max(own, key=lambda job: int(job.partition("_")[0])).partition("_")[0]
-            for index, task in enumerate(chunk):
-                job_id = f"{array}_{index}" if len(chunk) > 1 else array
-                self._register(task, name, job_id)
-                found[task.trial] = job_id
-        return found
+        found = find_jobs(self._root, token, tasks)
+        self._watch.count(2 if found else 0)
+        jobs: dict[str, str] = {}
+        for task in tasks:
+            if (adopted := found.get(task.key)) is not None:
+                jobs[task.trial] = adopted.job_id
+                if task.key not in self._tasks or self._tasks[task.key].job_id != adopted.job_id:
+                    self._throttle.note(adopted.array, None, held=adopted.held)
+                    self._register(task, adopted.name, adopted.job_id, adopted.since)
+        self._settled = False
+        return jobs
 
     def poll(self) -> Mapping[TaskKey, TaskView]:
-        """Ask SLURM about all open tasks, at most once every `poll_s` seconds.
+        """Report all open tasks; ask SLURM at most once every `poll_s` seconds.
 
         A query that fails changes nothing: the last known views are returned.
         """
+        self._cancel_doomed()
+        self._watch.look(self._poll_s)
         now = time.monotonic()
-        if self._jobs and now - self._last_poll >= self._profile.poll_s:
-            self._last_poll = now
-            with contextlib.suppress(ExecutorError):
-                self._refresh(now)
-        return self._report()
-
-    def cancel(self, trial: str, attempt: int, why: Kind) -> None:
-        """Cancel one task; its view carries `why`."""
-        key = (trial, attempt)
-        job_id = self._jobs.get(key)
-        if job_id is None:
-            return
-        self._cancelled[key] = why
-        run_slurm(["scancel", job_id])
-
-    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
-        """Change the pause between two queries."""
-        if poll_s is not None:
-            self._profile = self._profile.model_copy(update={"poll_s": poll_s})
-
-    def close(self) -> None:
-        """Do nothing: the tasks belong to SLURM."""
-
-    def _chunks(
-        self, token: str, tasks: Sequence[TaskSpec]
-    ) -> list[tuple[str, Sequence[TaskSpec]]]:
-        size = self._profile.max_array
-        return [
-            (f"{token}-{start // size}", tasks[start : start + size])
-            for start in range(0, len(tasks), size)
-        ]
-
-    def _register(self, task: TaskSpec, name: str, job_id: str) -> None:
-        self._jobs[task.key] = job_id
-        self._names[task.key] = name
-        self._views[task.key] = TaskView(TaskPhase.QUEUED, job_id=job_id)
-
-    def _submit_array(self, name: str, tasks: Sequence[TaskSpec]) -> list[str]:
-        try:
-            import submitit
-        except ModuleNotFoundError as error:
-            msg = "submitting to SLURM needs submitit; install it with pip install submitit"
-            raise MissingPackageError(msg) from error
-        folder = self._settings.study_dir / "slurm" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=0)
-        executor.update_parameters(**self._parameters(name, tasks))
-        calls = [RunCall(str(task.attempt_dir)) for task in tasks]
-        try:
-            jobs = executor.map_array(run_call, calls)
-        except submitit.core.utils.FailedJobError as error:
-            msg = f"sbatch refused the array {name}: {str(error).strip()[-500:]}"
-            raise ExecutorError(msg) from error
-        except FileNotFoundError as error:
-            msg = "sbatch is not installed here; run `neurosweep doctor`, or use --on local"
-            raise ExecutorError(msg) from error
-        return [str(job.job_id) for job in jobs]
-
-    def _parameters(self, name: str, tasks: Sequence[TaskSpec]) -> dict[str, object]:
-        profile = self._profile
-        minutes = profile.minutes or math.ceil(max(t.timeout_s for t in tasks) / 60.0) + 1
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in tasks[0].env.items()]
-        workers = self._settings.workers
-        parameters: dict[str, object] = {
-            "job_name": name,
-            "partition": profile.partition,
-            "account": profile.account,
-            "qos": profile.qos,
-            "constraint": profile.constraint,
-            "time": minutes,
-            "cpus_per_task": profile.cores,
-            "array_parallelism": min(profile.throttle, workers or profile.throttle),
-            "setup": [*profile.setup, *exports],
-            "stderr_to_stdout": True,
-            "use_srun": False,
-            # An attempt that loses its node is run again as a new attempt in a folder of its
-            # own. CONT is harmless to a task that has not yet installed a handler.
-            "additional_parameters": {"no-requeue": True, "signal": "CONT@1"},
-        }
-        if profile.mem_gb is not None:
-            parameters["mem"] = f"{math.ceil(profile.mem_gb * 1024)}M"
-        if profile.gpus:
-            kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
-            parameters["gres"] = f"gpu:{kind}{profile.gpus}"
-        return {key: value for key, value in parameters.items() if value is not None}
-
-    def _refresh(self, now: float) -> None:
-        names = sorted({self._names[key] for key in self._jobs})
-        queued = queue_rows(names)
-        missing = [key for key, job in self._jobs.items() if job not in queued]
-        ended = accounting_rows(names, self._since) if missing else {}
-        for key, job_id in self._jobs.items():
-            row = queued.get(job_id) or ended.get(job_id)
-            if row is None:
-                self._not_known(key, job_id, now)
-            else:
-                self._unknown_since.pop(key, None)
-                self._views[key] = self._view(key, row)
-
-    def _view(self, key: TaskKey, row: SlurmRow) -> TaskView:
-        view = view_of(row, os.getuid())
-        if view.phase is TaskPhase.ENDED and key in self._cancelled:
-            return TaskView(
-                view.phase, view.job_id, view.reason, kind_hint=self._cancelled[key], host=view.host
-            )
-        return view
-
-    def _not_known(self, key: TaskKey, job_id: str, now: float) -> None:
-        if key in self._cancelled:
-            # A task that is cancelled while it waits leaves no line in accounting.
-            reason = "cancelled before it started"
-            why = self._cancelled[key]
-            self._views[key] = TaskView(TaskPhase.ENDED, job_id, reason, kind_hint=why)
-            return
-        since = self._unknown_since.setdefault(key, now)
-        if now - since > _GONE_AFTER_S:
-            reason = f"neither squeue nor sacct has known job {job_id} for {now - since:.0f} s"
-            self._views[key] = TaskView(TaskPhase.GONE, job_id, reason, kind_hint=Kind.LOST)
-
-    def _report(self) -> dict[TaskKey, TaskView]:
-        report = {key: self._views[key] for key in self._jobs}
-        for key, view in report.items():
-            if view.phase in (TaskPhase.ENDED, TaskPhase.GONE):
-                del self._jobs[key]
+        fresh = self._watch.looks != self._looks
+        self._looks = self._watch.looks
+        look_at_files = fresh or now - self._files_at >= _FILES_S
+        for key, task in self._tasks.items():
+            if fresh:
+                self._update(key, task, now)
+            if look_at_files and task.view.phase not in _OVER:
+                self._look_at_files(task, now)
+        if look_at_files:
+            self._files_at = now
+        report = self._report()
+        if self._tasks and (fresh or not self._settled):
+            self._settle()
         return report
 
+    def cancel(self, trial: str, attempt: int, why: Kind) -> None:
+        """Cancel one task at the next poll, together with others; its view carries `why`."""
+        task = self._tasks.get((trial, attempt))
+        if task is None:
+            return
+        task.why = why
+        self._doomed[task.job_id] = (trial, attempt)
 
-def _local_time(t: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(t))
+    def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:
+        """Change how many tasks run at a time, and the pause between two queries.
+
+        Parameters
+        ----------
+        slots
+            Tasks at a time, over all arrays in flight; 0 holds what has not started.
+        poll_s
+            Seconds.
+        """
+        if poll_s is not None:
+            self._poll_s = poll_s
+        if slots is not None and slots != self._throttle.slots:
+            self._throttle.slots = slots
+            self._settled = False
+
+    def close(self) -> None:
+        """Cancel what was asked to be; the other tasks belong to SLURM and go on."""
+        self._cancel_at = -math.inf
+        self._cancel_doomed()
+        for task in self._tasks.values():
+            self._watch.forget(task.job_id)
+
+    def _register(self, task: TaskSpec, name: str, job_id: str, since: float) -> None:
+        self._tasks[task.key] = _Task(task, job_id, name, TaskView(TaskPhase.QUEUED, job_id=job_id))
+        self._watch.track(job_id, name, since)
+
+    def _loads(self) -> dict[str, Load]:
+        """Return what each array has left, the oldest first."""
+        left: dict[str, int] = {}
+        running: dict[str, int] = {}
+        for task in self._tasks.values():
+            left[task.array] = left.get(task.array, 0) + 1
+            runs = task.view.phase is TaskPhase.RUNNING
+            running[task.array] = running.get(task.array, 0) + runs
+        order = sorted(left, key=int)
+        return {array: Load(left[array], running[array]) for array in order}
+
+    def _settle(self) -> None:
+        before = self._throttle.commands
+        self._throttle.settle(self._loads())
+        self._watch.count(self._throttle.commands - before)
+        self._settled = True
+
+    def _update(self, key: TaskKey, task: _Task, now: float) -> None:
+        seen = self._watch.sighting(task.job_id)
+        if seen is None:
+            return
+        view = judge(seen, task.job_id, requeue=self._profile.requeue, now=now)
+        unknown = not seen.queued and seen.row is None and seen.absent_looks
+        if unknown and task.why is not None:
+            # A task that is cancelled while it waits may leave no line in accounting.
+            view = TaskView(TaskPhase.ENDED, task.job_id, "cancelled before it started")
+        if view is None:
+            return
+        if view.phase is TaskPhase.ENDED:
+            log = self._root / task.name / f"{task.job_id}_0_log.out"
+            view = explained(view, task.spec.files, log)
+            view = view if task.why is None else replace(view, kind_hint=task.why)
+        task.view = view
+        stuck = seen.queued and seen.row is not None and seen.row.word in STUCK
+        task.stuck_since = min(task.stuck_since, now) if stuck else math.inf
+        if now - task.stuck_since > _STUCK_S and task.why is None:
+            logger.warning("job %s waits to be released (%s)", task.job_id, view.reason)
+            self.cancel(*key, Kind.NODE_FAILURE)
+
+    def _look_at_files(self, task: _Task, now: float) -> None:
+        """Take a task as over when its status says so: SLURM may take minutes to clean up.
+
+        A task that was started again is left to accounting, which knows its earlier lives.
+        """
+        seen = self._watch.sighting(task.job_id)
+        absent = seen is not None and not seen.queued
+        if not (task.view.phase is TaskPhase.RUNNING or absent):
+            return
+        claim = has_finished(task.spec.files, task.job_id)
+        if claim is None or (claim.restart and not absent):
+            return
+        held = None
+        if seen is not None and seen.row is not None and seen.row.elapsed_s is not None:
+            held = seen.row.elapsed_s + (now - seen.t)
+        task.view = TaskView(
+            TaskPhase.ENDED,
+            task.job_id,
+            reason="its status says so",
+            kind_hint=task.why,
+            host=task.view.host or claim.mark.host,
+            held_s=None if claim.restart else held,
+            restarts=claim.restart,
+        )
+
+    def _cancel_doomed(self) -> None:
+        now = time.monotonic()
+        if not self._doomed or now < self._cancel_at:
+            return
+        doomed = sorted(self._doomed)
+        self._watch.count()
+        try:
+            run_slurm(["scancel", *doomed])
+        except ExecutorError as error:
+            if not any(text in str(error) for text in HARMLESS):
+                self._cancel_at = now + self._poll_s
+                logger.warning("%d jobs could not be cancelled: %s", len(doomed), error)
+                return
+        self._doomed.clear()
+
+    def _report(self) -> dict[TaskKey, TaskView]:
+        report = {key: task.view for key, task in self._tasks.items()}
+        for key, view in report.items():
+            if view.phase in _OVER:
+                task = self._tasks.pop(key)
+                self._watch.forget(task.job_id)
+                self._doomed.pop(task.job_id, None)
+        return report

@@ -1,0 +1,112 @@
+"""What a task's last sighting, its files and its log together say of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from neurosweep.core.errors import DataError
+from neurosweep.core.layout import AttemptDir
+from neurosweep.exec.claim import Claim, read_claim
+from neurosweep.exec.protocol import TaskPhase, TaskView
+from neurosweep.exec.slurm_state import ENDED, MAY_RETURN, view_of
+from neurosweep.exec.slurm_watch import Sighting
+from neurosweep.exec.status import EXIT_YIELDED
+from neurosweep.records.trial import Kind
+
+# A task that neither squeue nor sacct knows is given this long before it counts as gone:
+# accounting lags behind the controller.
+GONE_AFTER_S = 60.0
+_RETURN_LOOKS = 2
+_TAIL_BYTES = 8192
+_OOM_TEXTS = ("exceeded memory limit", "oom-kill", "oom_kill", "out-of-memory")
+_SIGKILL = 9
+
+
+def judge(seen: Sighting, job_id: str, *, requeue: bool, now: float) -> TaskView | None:
+    """Return what is known of a task; None when the last word on it still stands.
+
+    Parameters
+    ----------
+    seen
+        What SLURM says.
+    job_id
+        Its id.
+    requeue
+        Whether SLURM starts it again after a preemption or the loss of its node.
+    now
+        Seconds of the monotonic clock.
+    """
+    row = seen.row
+    if seen.queued and row is not None:
+        view = view_of(row, os.getuid())
+        if view.phase is not TaskPhase.ENDED:
+            return view
+        # It has not left the queue: it is being cleaned up, or started again.
+        phase = TaskPhase.QUEUED if row.word in MAY_RETURN else TaskPhase.RUNNING
+        return TaskView(phase, job_id, reason=view.reason, host=view.host)
+    if row is not None and row.word in ENDED:
+        if requeue and row.word in MAY_RETURN and seen.absent_looks < _RETURN_LOOKS:
+            return None
+        return view_of(row, os.getuid())
+    if now - seen.absent_since > GONE_AFTER_S:
+        said = "sacct does not know it" if row is None else f"sacct still says {row.state}"
+        reason = f"job {job_id} left squeue {now - seen.absent_since:.0f} s ago and {said}"
+        return TaskView(TaskPhase.GONE, job_id, reason, kind_hint=Kind.LOST)
+    return None
+
+
+def claim_of(files: AttemptDir, job_id: str) -> Claim | None:
+    """Return the claim of an attempt if this job holds it."""
+    try:
+        claim = read_claim(files.claim)
+    except DataError:
+        return None
+    return claim if claim is not None and claim.job == job_id else None
+
+
+def has_finished(files: AttemptDir, job_id: str) -> Claim | None:
+    """Return the claim of a job that has written its status, None before."""
+    return claim_of(files, job_id) if os.path.lexists(files.status) else None
+
+
+def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:
+    """Return the view of a task that is over with what its exit code and its log tell.
+
+    Parameters
+    ----------
+    view
+        What SLURM says.
+    files
+        The attempt.
+    log
+        What SLURM and the job printed.
+    """
+    claim = claim_of(files, view.job_id)
+    if claim is not None:
+        restarts = max(view.restarts, claim.restart)
+        view = replace(view, restarts=restarts, host=view.host or claim.mark.host)
+    if view.kind_hint not in (None, Kind.CANCELLED_ADMIN) or os.path.lexists(files.status):
+        return view
+    if view.exit_code == EXIT_YIELDED:
+        reason = f"{view.reason}; it saved its state and left, and was not started again"
+        return replace(view, kind_hint=Kind.PREEMPTED, reason=reason)
+    killed = view.signal == _SIGKILL or view.kind_hint is Kind.CANCELLED_ADMIN
+    if killed and (line := _oom_line(log)):
+        return replace(view, kind_hint=Kind.OOM_HOST, reason=f"{view.reason}; {line}")
+    return view
+
+
+def _oom_line(log: Path) -> str:
+    """Return the line by which SLURM says that a task held too much memory."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(log.stat().st_size - _TAIL_BYTES, 0))
+            text = stream.read(_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = (line.strip() for line in text.splitlines())
+    # By its own words only: whatever the job printed starts with something else.
+    own = (line for line in lines if line.startswith(("slurmstepd:", "slurmd:")))
+    return next((line[:300] for line in own if any(t in line.lower() for t in _OOM_TEXTS)), "")
