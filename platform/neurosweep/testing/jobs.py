@@ -48,15 +48,16 @@ def true_error(config: Mapping[str, Any]) -> float:
 def instant(ctx: JobContext) -> Iterator[Prediction]:
     """Predict every item at once, with the error rate of the configuration.
 
-    ``fault.mode`` names a job of `JOBS` that a share ``fault.share`` of the seeds runs instead;
-    ``fault.delay_s`` is waited first.
+    ``fault.mode`` names a job of `JOBS`, or several with commas between them, that a share
+    ``fault.share`` of the seeds runs instead; ``fault.delay_s`` is waited first.
     """
     fault = ctx.config.get("fault", {})
-    mode = str(fault.get("mode", "none"))
-    chosen = random.Random(f"fault-{ctx.seed}").random() < float(fault.get("share", 0.0))
+    modes = str(fault.get("mode", "none")).split(",")
+    draw = random.Random(f"fault-{ctx.seed}")
+    chosen = draw.random() < float(fault.get("share", 0.0))
     _wait(ctx, float(fault.get("delay_s", 0.0)))
-    if mode != "none" and chosen:
-        yield from JOBS[mode](ctx)
+    if modes != ["none"] and chosen:
+        yield from JOBS[draw.choice(modes)](ctx)
         return
     error = true_error(ctx.config) + random.Random(f"noise-{ctx.seed}").gauss(0.0, 0.01)
     error = min(max(error, 0.01), 0.95)
