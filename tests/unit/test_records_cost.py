@@ -81,6 +81,13 @@ def test_what_runs_counts_up_to_now_and_is_not_lost():
     assert trial_cost(never, T0 + 99.0) == Cost()
 
 
+def test_a_job_that_was_killed_and_said_nothing_costs_until_its_end_was_noticed():
+    killed = attempt(0.0, 10.0, 0.0, done=False, ended_t=utc_iso(T0 + 610.0))
+    assert held_seconds(killed) == pytest.approx(600.0)
+    never = AttemptState(1, outcome=Outcome.FAILED, ended_t=utc_iso(T0 + 99.0))
+    assert held_seconds(never) == 0.0
+
+
 def test_two_slots_that_work_all_the_time_are_not_idle():
     state = study(*(trial(attempt(seconds=100.0)) for _ in range(2)))
     assert round_cost(state, 1).idle == 0.0

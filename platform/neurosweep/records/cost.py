@@ -126,12 +126,17 @@ def idle_share(groups: Iterable[Iterable[TrialState]], now: float | None = None)
 
 
 def held_seconds(attempt: AttemptState, now: float | None = None) -> float:
-    """Return for how long an attempt held its cores; what runs counts up to now, when given."""
-    if attempt.outcome is not None:
+    """Return for how long an attempt held its cores; what runs counts up to now, when given.
+
+    Of a job that was killed nobody may have said how long it ran: then it is the time until its
+    end was noticed.
+    """
+    if attempt.outcome is not None and (attempt.held_s or attempt.seconds):
         return max(attempt.held_s, attempt.seconds)
-    if now is None or not attempt.started_t:
+    end = parse_iso(attempt.ended_t) if attempt.outcome is not None and attempt.ended_t else now
+    if end is None or not attempt.started_t:
         return 0.0
-    return max(now - _start(attempt), 0.0)
+    return max(end - _start(attempt), 0.0)
 
 
 def budget_hours(state: StudyState, now: float) -> float:
