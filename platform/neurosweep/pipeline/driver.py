@@ -141,8 +141,8 @@ class _Driver:
             self._journal.record("task_found", data)
             return
         limits = self._places.limits(self._plan.tasks[task.task].stage)
-        self._plan.write_run(task, limits)
-        self._journal.done("run_json")
+        if self._plan.write_run(task, limits):
+            self._journal.done("run_json")
 
 
 def _locked(pipeline: PipelineDir) -> LockedError:

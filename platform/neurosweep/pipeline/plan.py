@@ -9,7 +9,7 @@ from typing import Any
 
 from neurosweep.core.config import flatten, set_dotted
 from neurosweep.core.errors import ConfigError
-from neurosweep.core.files import atomic_write_json
+from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home, PipelineDir
 from neurosweep.core.plugins import near_misses
@@ -114,11 +114,14 @@ class Plan:
         one = self.tasks[task]
         return training_seed(self.spec.seed, f"{one.stage}/{one.element}", 0, 0)
 
-    def write_run(self, task: TaskState, limits: Mapping[str, Any]) -> None:
-        """Write a task's run.json; nothing of the task runs now."""
-        folder = self._dir.task(task.task)
-        folder.root.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(folder.run_json, self._run(task, limits))
+    def write_run(self, task: TaskState, limits: Mapping[str, Any]) -> bool:
+        """Write a task's run.json, unless it says so already; nothing of the task runs now."""
+        path, data = self._dir.task(task.task).run_json, self._run(task, limits)
+        if path.exists() and read_json(path) == data:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(path, data)
+        return True
 
     def _run(self, task: TaskState, limits: Mapping[str, Any]) -> dict[str, Any]:
         created = self._created

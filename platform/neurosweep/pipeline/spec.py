@@ -78,7 +78,12 @@ def load_pipeline(path: Path) -> PipelineSpec:
     ConfigError
         When the file holds problems; all are listed.
     """
-    spec = validate(PipelineSpec, load_toml(path), str(path))
+    tree = load_toml(path)
+    stages = tree.get("stages")
+    for name, table in stages.items() if isinstance(stages, Mapping) else ():
+        if isinstance(table, Mapping):
+            validate(StageSpec, table, f"{path}, [stages.{name}]")
+    spec = validate(PipelineSpec, tree, str(path))
     problems = _problems(spec)
     if problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
