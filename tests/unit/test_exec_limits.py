@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,21 @@ def test_a_seed_repeats_all_random_numbers() -> None:
     assert draw() != first
     seed_all(2**33 + 5)
     assert draw() == first
+
+
+def test_numpy_is_seeded_when_a_job_imports_it_later() -> None:
+    code = """
+import sys
+from neurosweep.exec.limits import seed_all
+seed_all(1)
+seed_all(5)
+assert "numpy" not in sys.modules
+import numpy as np
+print(float(np.random.random()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seed_all(5)
+    assert float(done.stdout) == float(np.random.random())  # noqa: NPY002
 
 
 def test_memory_is_measured() -> None:

@@ -6,15 +6,16 @@ import errno
 import importlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from neurosweep.core.child import Say, be_a_child, run_child
 from neurosweep.core.errors import ErrorRecord, NeurosweepError, missing_package
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.provenance import code_env
+
+if TYPE_CHECKING:
+    from neurosweep.core.child import Say
 
 _TAIL_CHARACTERS = 2000
 
@@ -53,6 +54,10 @@ def call_entry(
         The error that the function raised, of the same class; or, for any other failure, one
         that shows the end of what the process printed.
     """
+    import tempfile  # a job resolves its entry only, and is started for every attempt
+
+    from neurosweep.core.child import run_child
+
     with tempfile.TemporaryDirectory(prefix="neurosweep-") as folder:
         call, answer = Path(folder) / "call.json", Path(folder) / "answer.json"
         atomic_write_json(call, {"entry": entry, "payload": {"threads": threads, **payload}})
@@ -118,6 +123,8 @@ def _for_people(error: Exception, entry: str) -> Exception:
 
 
 def _main(call_path: str, answer_path: str, told: str, alive: str) -> int:
+    from neurosweep.core.child import be_a_child
+
     call = read_json(Path(call_path))
     package = str(call["entry"]).partition(":")[0].partition(".")[0]
     be_a_child(int(told), int(alive), list(dict.fromkeys(("neurosweep", package))))

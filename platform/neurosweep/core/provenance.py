@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 from neurosweep.core.errors import WrongCodeError
@@ -79,6 +77,9 @@ def assert_code_from(expected: Mapping[str, str | Path]) -> None:
 
 def environment_info() -> dict[str, str]:
     """Return interpreter, machine and package versions, for the record."""
+    import platform  # every job imports this module, few ask this
+    from importlib import metadata
+
     info = {
         "python": platform.python_version(),
         "machine": platform.machine(),

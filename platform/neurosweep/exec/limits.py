@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from neurosweep.core.errors import DataError
@@ -115,6 +118,32 @@ def peak_memory_mb() -> float:
     return peak / _KILOBYTE
 
 
+class _SeedNumpyLater(MetaPathFinder):
+    """Seed numpy's global state when a job imports it."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the module's own specification, with the seeding at the end of its loading."""
+        if fullname != "numpy.random":
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_and_seed(module: ModuleType) -> None:
+            load(module)
+            module.seed(self._seed)
+
+        spec.loader.exec_module = load_and_seed  # type: ignore[method-assign]
+        return spec
+
+
 def seed_all(seed: int) -> None:
     """Seed the random numbers of Python, numpy, and torch where it is loaded.
 
@@ -123,10 +152,14 @@ def seed_all(seed: int) -> None:
     seed
         Not negative; numpy takes it modulo 2**32.
     """
-    import numpy as np  # a driver that reads limits needs no numpy
-
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the training code may use the global state
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, _SeedNumpyLater)]
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is None:
+        # To import numpy takes longer than many a job that needs none.
+        sys.meta_path.insert(0, _SeedNumpyLater(seed % 2**32))
+    else:
+        numpy_random.seed(seed % 2**32)  # the training code may use the global state
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
