@@ -26,6 +26,7 @@ from neurodecode.llm.prompt import IGNORED, Prompter, Reading
 from neurodecode.llm.soup import adapter_state
 from neurodecode.llm.sources import StoredSource
 from neurodecode.llm.train import batch_loss, dev_loss, train_lora
+from neurodecode.training.interrupts import Interrupts
 from neurosweep.core.errors import ConfigError
 from neurosweep.exec.job_api import Diverged
 
@@ -73,7 +74,7 @@ def _train(
         LlmConfig(**(FAST | options)),
         seed=seed,
         log=(curves or Curves()).log,
-        should_stop=should_stop,
+        interrupts=Interrupts(should_stop),
     )
 
 

@@ -16,12 +16,13 @@ from _window_stores import Recorder
 from neurodecode.models.conv_conformer import Config, build
 from neurodecode.models.conv_conformer.network import ConvConformer
 from neurodecode.training.encoder_fit import (
-    EncoderSteps,
     FitResult,
     character_error_rate,
     encode,
     fit_encoder,
 )
+from neurodecode.training.encoder_steps import EncoderSteps
+from neurodecode.training.interrupts import Interrupts
 from neurodecode.training.schedule import linear_warmup_cosine, loss_weights
 from neurodecode.training.sentence_config import EncoderTrainingConfig
 from neurodecode.training.sentences import SentenceSet, read_sentences
@@ -113,7 +114,13 @@ def test_training_ends_when_it_is_asked_to(tmp_path: Path) -> None:
     config = EncoderTrainingConfig(batch_size=8, epochs=50)
     recorder = Recorder()
     result = fit_encoder(
-        _encoder(), train, dev, config, seed=0, log=recorder.log, should_stop=should_stop
+        _encoder(),
+        train,
+        dev,
+        config,
+        seed=0,
+        log=recorder.log,
+        interrupts=Interrupts(should_stop),
     )
     assert result.epochs == 1
     assert recorder.lines[0][0] == 2
@@ -128,9 +135,10 @@ def test_an_infinite_loss_is_reported_as_diverged(tmp_path: Path) -> None:
 
 def test_batches_hold_every_sentence_once_and_neighbours_in_length(tmp_path: Path) -> None:
     train, _ = _sets(tmp_path, 50, 1, words=3)
-    steps = EncoderSteps(_encoder(), train, EncoderTrainingConfig(batch_size=8), seed=1)
+    config = EncoderTrainingConfig(batch_size=8, jitter_s=0.0, stretch=0.0)
+    steps = EncoderSteps(_encoder(), train, config, seed=1)
     lengths = train.lengths()
-    first, second = list(steps._batches(lengths)), list(steps._batches(lengths))
+    first, second = steps.draw(), steps.draw()
     assert sorted(np.concatenate(first).tolist()) == list(range(50))
     assert {len(rows) for rows in first} == {7, 8}
     waste = sum(lengths[rows].max() * len(rows) for rows in first) / lengths.sum()

@@ -15,6 +15,7 @@ from neurodecode.models import linear, sync_conv
 from neurodecode.training.augment import Augment
 from neurodecode.training.config import TrainingConfig
 from neurodecode.training.evaluate import DevScore, predict_log_proba, score_dev
+from neurodecode.training.interrupts import Interrupts
 from neurodecode.training.loop import Best, FitResult, fit
 from neurodecode.training.steps import Steps, parameter_groups
 from neurodecode.training.windows import WindowSet
@@ -151,7 +152,7 @@ def test_training_ends_when_it_is_asked_to() -> None:
         sfreq_hz=100.0,
         seed=0,
         log=recorder.log,
-        should_stop=should_stop,
+        interrupts=Interrupts(should_stop),
     )
     assert len(asked) == 2
     assert result.epochs == 1
@@ -162,7 +163,7 @@ def test_every_window_is_seen_once_an_epoch_in_parts_of_nearly_equal_size() -> N
     facts = make_facts()
     config = TrainingConfig(batch_size=32)
     steps = Steps(_network(facts), make_windows(65, facts, 0), config, Augment(), seed=1)
-    parts = list(steps._batches())
+    parts = steps.draw()
     assert sorted(int(row) for part in parts for row in part) == list(range(65))
     assert [len(part) for part in parts] == [22, 22, 21]
 

@@ -101,6 +101,10 @@ class Progress(Numbering):
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
         model: nn.Module = family.build(config.model, facts)
         model.to(pick_device(config.training.device))
+        weights = self.trained(number)
+        if weights is not None:
+            model.load_state_dict(weights)
+            return model
         fit_encoder(
             model,
             read_sentences(folder, "train", facts.subjects),
@@ -108,7 +112,8 @@ class Progress(Numbering):
             config.training,
             seed=seed,
             log=self.log_of(number),
-            should_stop=self.ctx.should_stop,
+            interrupts=self.interrupts_of(number),
             beat=partial(self.ctx.beat, f"train fold {number}"),
         )
+        self.keep(number, model.state_dict())
         return model

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neurodecode.training.evaluate import without_denormals
+from neurodecode.training.interrupts import Interrupts, State
 from neurosweep.exec.job_api import JobContext
 
 
@@ -33,7 +34,7 @@ def fold_name(name: str, number: int) -> str:
 
 
 class Numbering:
-    """Number the steps and epochs of all folds through."""
+    """Number the steps and epochs of all folds through, across interruptions."""
 
     def __init__(self, ctx: JobContext) -> None:
         self.ctx = ctx
@@ -49,3 +50,21 @@ class Numbering:
             self.ctx.log(self.steps, self.epochs, fold=number, **metrics)
 
         return log
+
+    def interrupts_of(self, number: int) -> Interrupts:
+        """Return how the training of a fold is interrupted."""
+        return Interrupts(self.ctx.should_stop, self.ctx.saves, f"fold{number:02d}")
+
+    def trained(self, number: int) -> State | None:
+        """Return the weights of a fold that an earlier start of the job trained to its end."""
+        state = self.interrupts_of(number).load()
+        if state is None or "trained" not in state:
+            return None
+        self.steps, self.epochs = state["steps"], state["epochs"]
+        weights: State = state["trained"]
+        return weights
+
+    def keep(self, number: int, weights: State) -> None:
+        """Save the weights of a trained fold: it is not trained again."""
+        state = {"trained": weights, "steps": self.steps, "epochs": self.epochs}
+        self.interrupts_of(number).save(state)

@@ -10,7 +10,7 @@ from typing import Any
 # itself in every one of them.
 import transformers.models.auto.modeling_auto
 import transformers.models.llama.modeling_llama  # noqa: F401
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
 
 from neurodecode.config import LlmRecipe, read_config
 from neurodecode.jobs.folds import Numbering, fold_name, fold_seed, job_arithmetic
@@ -19,7 +19,7 @@ from neurodecode.llm.config import LlmConfig, LlmDecodingConfig
 from neurodecode.llm.feature_store import FeatureStore, read_feature_store
 from neurodecode.llm.features import WordTargets
 from neurodecode.llm.generate import LlmHypothesis, generate
-from neurodecode.llm.lora import merged, save_adapter
+from neurodecode.llm.lora import adapter_weights, attach, merged, save_adapter
 from neurodecode.llm.prompt import Reading
 from neurodecode.llm.reading import backend_for
 from neurodecode.llm.sources import NoisySource, Source, StoredSource, WithoutWords, reading_of
@@ -146,18 +146,25 @@ class Progress(Numbering):
     ) -> PeftModel:
         """Return the model with an adapter tuned on a fold; seed and fold alone decide it."""
         seed = fold_seed(self.ctx.seed, number)
+        weights = self.trained(number)
+        if weights is not None:
+            model = attach(backend, config, seed)
+            set_peft_model_state_dict(model, weights)
+            return model.eval()
         source = training_source(backend, store, config.noise, seed)
         dev = [reading_of(item) for item in store.parts["dev"]]
         if not config.meg_tokens:
             dev = _without_words(dev)
             source = WithoutWords(source)
-        return train_lora(
+        model = train_lora(
             backend,
             source,
             dev,
             config,
             seed=seed,
             log=self.log_of(number),
-            should_stop=self.ctx.should_stop,
             beat=partial(self.ctx.beat, f"train fold {number}"),
+            interrupts=self.interrupts_of(number),
         )
+        self.keep(number, adapter_weights(model))
+        return model

@@ -112,6 +112,10 @@ class Progress(Numbering):
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
         model: nn.Module = family.build(config.model, fold.facts)
         model.to(pick_device(config.training.device))
+        weights = self.trained(number)
+        if weights is not None:
+            model.load_state_dict(weights)
+            return model
         fit(
             model,
             fold.train,
@@ -120,6 +124,7 @@ class Progress(Numbering):
             sfreq_hz=fold.facts.sfreq_hz,
             seed=seed,
             log=self.log_of(number),
-            should_stop=self.ctx.should_stop,
+            interrupts=self.interrupts_of(number),
         )
+        self.keep(number, model.state_dict())
         return model

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -66,6 +66,13 @@ def _targets(backend: Backend, which: str) -> str | list[str]:
         msg = f"llm.lora_targets: is 'attention', but no linear layer of backend '{backend.name}'"
         raise ConfigError(f"{msg} is named so; use 'all-linear'")
     return sorted(names)
+
+
+def adapter_weights(model: PeftModel) -> dict[str, Tensor]:
+    """Return the adapter's own weights by name; they are not copied."""
+    # "auto" would ask the network whether the base model's vocabulary was changed.
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: value.detach() for name, value in state.items()}
 
 
 def save_adapter(model: PeftModel, folder: Path) -> Path:

@@ -10,18 +10,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.config import LlmConfig
 from neurodecode.llm.last_layer import last_positions
-from neurodecode.llm.lora import attach, folded
+from neurodecode.llm.lora import adapter_weights, attach, folded
 from neurodecode.llm.prompt import IGNORED, Batch, Dropout, Prompter, Reading, length_batches
 from neurodecode.llm.sources import Source
 from neurodecode.training.beat import Beat, silent
+from neurodecode.training.interrupts import (
+    UNINTERRUPTED,
+    Interrupts,
+    State,
+    set_random_state,
+)
+from neurodecode.training.passes import arrays, tensors
 from neurodecode.training.schedule import linear_warmup_cosine
 from neurodecode.training.steps import descend
 
@@ -39,8 +47,8 @@ def train_lora(
     *,
     seed: int,
     log: Log,
-    should_stop: Callable[[], bool] = lambda: False,
     beat: Beat = silent,
+    interrupts: Interrupts = UNINTERRUPTED,
 ) -> PeftModel:
     """Return the language model with a tuned adapter, that of the best dev loss.
 
@@ -59,10 +67,10 @@ def train_lora(
         Decides the first adapter, order and what is zeroed.
     log
         ``log(step, epoch, **metrics)``, called after every look at dev.
-    should_stop
-        Asked after every step; True ends training with the best adapter so far.
     beat
         Called after every step and every batch of dev.
+    interrupts
+        Ends training early, with the best adapter so far, or lets it go on later.
 
     Raises
     ------
@@ -74,7 +82,7 @@ def train_lora(
     Brain2Qwerty v2, section on the language model: LoRA on a frozen model, label smoothing, and
     tokens zeroed in training.
     """
-    return Tuning(backend, source, dev, config, seed, log, beat).run(should_stop)
+    return Tuning(backend, source, dev, config, seed, log, beat).run(interrupts)
 
 
 class Tuning:
@@ -109,31 +117,62 @@ class Tuning:
         self.best = _BestAdapter(config.patience)
         self.steps = 0
         self._losses: list[float] = []
+        self._pass: int = 1
+        self._left: list[npt.NDArray[np.int64]] | None = None
 
-    def run(self, should_stop: Callable[[], bool]) -> PeftModel:
+    def run(self, interrupts: Interrupts) -> PeftModel:
         """Train, and return the model in evaluation mode."""
+        state = interrupts.load()
+        if state is not None:
+            self._restore(state)
         self.model.train()
         with folded(self.model):
-            for epoch in range(1, self.config.epochs + 1):
-                if self._epoch(epoch, should_stop):
-                    break
+            while self._pass <= self.config.epochs and not self._epoch(interrupts):
+                self._pass += 1
             if self._losses:
-                self._look(epoch)
+                self._look(min(self._pass, self.config.epochs))
         self.best.restore(self.model)
         return self.model.eval()
 
-    def _epoch(self, epoch: int, should_stop: Callable[[], bool]) -> bool:
-        """Return whether training ends within this pass."""
-        readings = self.source.readings(epoch)
-        lengths = [len(reading.greedy) + len(reading.target or "") for reading in readings]
-        for rows_B in length_batches(lengths, self.per_epoch, self.rng):
-            self._step([readings[row] for row in rows_B])
+    def _epoch(self, interrupts: Interrupts) -> bool:
+        """Take a pass, or what is left of it; return whether training ends within it."""
+        readings = self.source.readings(self._pass)
+        if self._left is None:
+            lengths = [len(reading.greedy) + len(reading.target or "") for reading in readings]
+            self._left = list(length_batches(lengths, self.per_epoch, self.rng))
+        while self._left:
+            self._step([readings[row] for row in self._left.pop(0)])
             self.beat()
-            if should_stop():
+            if interrupts.should_stop():
                 return True
-            if self.steps % self.steps_per_look == 0 and self._look(epoch):
+            if self.steps % self.steps_per_look == 0 and self._look(self._pass):
                 return True
+            if interrupts.due():
+                interrupts.save(self._state())
+        self._left = None
         return False
+
+    def _state(self) -> State:
+        """Return all that decides the steps to come, but for random numbers outside."""
+        return {
+            "adapter": adapter_weights(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "steps": self.steps,
+            "losses": self._losses,
+            "pass": self._pass,
+            "left": tensors(self._left or []),
+            "best": self.best.state(),
+        }
+
+    def _restore(self, state: State) -> None:
+        set_peft_model_state_dict(self.model, state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.bit_generator.state = state["rng"]
+        self.steps, self._losses, self._pass = state["steps"], state["losses"], state["pass"]
+        self._left = arrays(state["left"])
+        self.best.remember(state["best"])
+        set_random_state(state["random"])
 
     def _step(self, readings: Sequence[Reading]) -> None:
         config = self.config
@@ -220,7 +259,7 @@ class _BestAdapter:
         self.patience = patience
         self.loss = math.inf
         self.looks_since = 0
-        self._state: dict[str, Tensor] | None = None
+        self._weights: dict[str, Tensor] | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -231,9 +270,15 @@ class _BestAdapter:
         self.looks_since += 1
         if loss < self.loss:
             self.loss, self.looks_since = loss, 0
-            state = get_peft_model_state_dict(model, save_embedding_layers=False)
-            self._state = {name: value.detach().clone() for name, value in state.items()}
+            self._weights = {name: value.clone() for name, value in adapter_weights(model).items()}
 
     def restore(self, model: PeftModel) -> None:
-        if self._state is not None:
-            set_peft_model_state_dict(model, self._state)
+        if self._weights is not None:
+            set_peft_model_state_dict(model, self._weights)
+
+    def state(self) -> State:
+        return {"loss": self.loss, "looks_since": self.looks_since, "weights": self._weights}
+
+    def remember(self, state: State) -> None:
+        self.loss, self.looks_since = state["loss"], state["looks_since"]
+        self._weights = state["weights"]

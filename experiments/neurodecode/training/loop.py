@@ -6,9 +6,9 @@ Array names carry their axes: C channel, T sample, W window.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from neurodecode.training.augment import Augment
 from neurodecode.training.config import TrainingConfig
 from neurodecode.training.evaluate import DevScore, score_dev
+from neurodecode.training.interrupts import UNINTERRUPTED, Interrupts, set_random_state
 from neurodecode.training.steps import Steps
 from neurodecode.training.windows import WindowSet
 
@@ -76,6 +77,17 @@ class Best:
         if self._state is not None:
             model.load_state_dict(self._state)
 
+    def state(self) -> dict[str, Any]:
+        """Return what is remembered."""
+        score = None if self.score is None else [self.score.loss, self.score.error]
+        return {"epoch": self.epoch, "score": score, "weights": self._state}
+
+    def remember(self, state: Mapping[str, Any]) -> None:
+        """Remember what a state holds."""
+        score = state["score"]
+        self.epoch, self.score = state["epoch"], None if score is None else DevScore(*score)
+        self._state = state["weights"]
+
     def _value(self, score: DevScore) -> float:
         return score.loss if self.monitor == "loss" else score.error
 
@@ -89,7 +101,7 @@ def fit(
     sfreq_hz: float,
     seed: int,
     log: Log,
-    should_stop: Callable[[], bool] = lambda: False,
+    interrupts: Interrupts = UNINTERRUPTED,
 ) -> FitResult:
     """Train a model in place, leaving it with the weights of its best epoch.
 
@@ -108,8 +120,8 @@ def fit(
         Decides order and noise.
     log
         ``log(step, epoch, **metrics)``, called after every epoch.
-    should_stop
-        Asked after every step; True ends training with the best weights so far.
+    interrupts
+        Ends training early, with the best weights so far, or lets it go on later.
 
     Raises
     ------
@@ -119,13 +131,25 @@ def fit(
     device = next(model.parameters()).device
     steps = Steps(model, train, config, Augment.of(config, sfreq_hz), seed)
     best = Best(config.monitor, config.patience)
-    if isinstance(model, Initialised):
+
+    def keep() -> None:
+        if interrupts.due():
+            interrupts.save({"epoch": epoch, "steps": steps.state(), "best": best.state()})
+
+    epoch = 0
+    state = interrupts.load()
+    if state is not None:
+        steps.restore(state["steps"])
+        best.remember(state["best"])
+        set_random_state(state["random"])
+        epoch = state["epoch"]
+    elif isinstance(model, Initialised):
         model.initialise(train.x_WCT, train.targets())
         if len(dev):
             best.offer(0, score_dev(model, dev, device), model)
-    epoch = 0
-    for epoch in range(1, config.epochs + 1):
-        loss, stopped = steps.run_epoch(should_stop)
+    first = steps.next_epoch(epoch)
+    for epoch in range(first, config.epochs + 1):
+        loss, stopped = steps.run_epoch(interrupts.should_stop, keep)
         metrics = {"loss": loss, "learning_rate": steps.learning_rate}
         if len(dev):
             score = score_dev(model, dev, device)
@@ -134,5 +158,6 @@ def fit(
         log(steps.done, epoch, **metrics)
         if stopped or best.exhausted(epoch):
             break
+        keep()
     best.restore(model)
     return FitResult(epoch, best.epoch if best.score else epoch, best.score)

@@ -6,7 +6,7 @@ Array names carry their axes: B batch, C channel, K class, T sample, W window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from neurodecode.losses.cross_entropy import class_weights, smoothed_cross_entropy
 from neurodecode.training.augment import Augment
 from neurodecode.training.config import TrainingConfig
+from neurodecode.training.passes import Passes, Rows
 from neurodecode.training.schedule import warmup_cosine
 from neurodecode.training.windows import WindowSet
 from neurosweep.exec.job_api import Diverged
 
 
-class Steps:
+class Steps(Passes):
     """Take optimiser steps: AdamW, warm-up and cosine, clipped gradients.
 
     Parameters
@@ -36,11 +37,6 @@ class Steps:
         Changes every batch.
     seed
         Decides order and augmentation.
-
-    Attributes
-    ----------
-    done
-        Steps taken.
     """
 
     def __init__(
@@ -51,46 +47,27 @@ class Steps:
         augment: Augment,
         seed: int,
     ) -> None:
-        self.model = model
+        groups = parameter_groups(model, config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        super().__init__(model, optimizer, seed)
         self.train = train
         self.config = config
         self.augment = augment
-        self.device = next(model.parameters()).device
-        self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
-        )
         target_W = torch.from_numpy(train.targets())
         logits = int(target_W.max()) + 1
         weight_K = class_weights(target_W, logits) if config.class_balance else torch.ones(logits)
         self.target_W = target_W.to(self.device)
         self.weight_K = weight_K.to(self.device)
         self.per_epoch = math.ceil(len(train) / config.batch_size)
-        self.done = 0
 
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def run_epoch(self, should_stop: Callable[[], bool]) -> tuple[float, bool]:
-        """Return the mean loss of one pass, and whether it was asked to stop."""
-        self.model.train()
-        total = 0.0
-        count = 0
-        for rows_B in self._batches():
-            total += self._step(rows_B)
-            count += 1
-            if should_stop():
-                return total / count, True
-        return total / count, False
-
-    def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
+    def draw(self) -> Rows:
+        """Return all windows in random order, in batches of nearly equal size."""
         order_W = torch.randperm(len(self.train), generator=self.generator).numpy()
         # Parts of nearly equal size: a last batch of one window breaks batch normalisation.
-        yield from np.array_split(order_W, self.per_epoch)
+        return np.array_split(order_W, self.per_epoch)
 
-    def _step(self, rows_B: npt.NDArray[np.int64]) -> float:
+    def step(self, rows_B: npt.NDArray[np.int64]) -> float:
+        """Take a step on a batch, and return its loss."""
         total_steps = self.config.epochs * self.per_epoch
         factor = warmup_cosine(self.done, total_steps, self.config.warmup)
         for group in self.optimizer.param_groups:
