@@ -11,8 +11,9 @@ from neurosweep.cli.locate import find_study
 from neurosweep.cli.summary import summarize
 from neurosweep.cli.wording import (
     best_text,
+    cost_text,
     duration,
-    error_text,
+    failure_lines,
     headline,
     next_steps,
     progress_line,
@@ -25,7 +26,7 @@ from neurosweep.records.trial import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
-    "best chance improvements failures errors pace core_hours seconds created test_part "
+    "best chance improvements failures errors pace core_hours cost seconds created test_part "
     "test_openings folder report"
 )
 
@@ -67,12 +68,33 @@ def test_the_figures_are_those_of_the_ledger(study: StudyDir) -> None:
     assert summary["pace"]["trials_per_minute"] > 0
 
 
-def test_every_kind_of_failure_shows_its_first_error_and_log(study: StudyDir) -> None:
-    summary = of(study)
+def test_every_kind_of_failure_shows_its_last_error_what_to_do_and_its_log(study: StudyDir) -> None:
+    summary, state = of(study), load_state(study)
     assert {error["kind"] for error in summary["errors"]} == set(summary["failures"])
+    assert {e["kind"]: e["count"] for e in summary["errors"]} == summary["failures"]
+    ends = []
     for error in summary["errors"]:
         assert error["log"].endswith(f"trials/{error['trial']}/attempts/1/log.txt")
-        assert error["trial"] in error_text(error)
+        first, *rest = failure_lines(error)
+        assert error["trial"] in first
+        assert any(error["advice"] in line for line in rest)
+        assert rest[-1].endswith("log.txt")
+        ends.append(state.trials[error["trial"]].attempts[0].ended_t)
+    assert ends == sorted(ends, reverse=True)
+
+
+def test_the_cost_is_that_of_all_rounds_and_is_said_in_a_line(study: StudyDir) -> None:
+    cost = of(study)["cost"]
+    assert cost["core_hours"] == pytest.approx(
+        sum(one["core_hours"] for one in cost["rounds"]), abs=1e-4
+    )
+    assert [one["round"] for one in cost["rounds"]] == [0, 1, 2]
+    text = cost_text(cost)
+    assert text.startswith(f"{cost['core_hours']:.2f} core-hours")
+    assert "waited 1 s on average, 1 s at most" in text
+    gpu = cost_text(cost | {"gpu_hours": 3.0, "lost_gpu_hours": 1.0, "restarts": 2})
+    assert "3.00 GPU-hours, 1.00 of them without a score" in gpu
+    assert "2 restarts" in gpu
 
 
 def test_a_study_without_driver_can_be_resumed(tmp_path: Path) -> None:

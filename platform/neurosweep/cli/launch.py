@@ -18,7 +18,8 @@ from neurosweep.cli.options import home_flag, parse_on
 from neurosweep.cli.summary import home_of, summarize
 from neurosweep.cli.wording import (
     changes_text,
-    error_text,
+    cost_text,
+    failure_lines,
     failures_text,
     headline,
     next_steps,
@@ -34,6 +35,7 @@ from neurosweep.records.state import StudyState
 if TYPE_CHECKING:
     from neurosweep.records.spec import StudySpec
     from neurosweep.research.loop import Driver
+    from neurosweep.research.notify import Notifier
     from neurosweep.research.progress import DriveResult
 
 logger = logging.getLogger(__name__)
@@ -53,12 +55,15 @@ class RunOptions:
         When the study still fails its job.
     mlflow
         Whether MLflow is written while the study runs.
+    notify
+        Command that tells a person; None takes the study's own.
     """
 
     on: str | None = None
     workers: int | None = None
     conditions: tuple[Condition, ...] = ()
     mlflow: bool = True
+    notify: str | None = None
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> RunOptions:
@@ -70,7 +75,8 @@ class RunOptions:
             When a condition is not understood.
         """
         conditions = tuple(parse_condition(text) for text in args.fail_if)
-        return cls(args.on, args.workers, conditions, not args.no_mlflow)
+        notify = getattr(args, "notify", None)
+        return cls(args.on, args.workers, conditions, not args.no_mlflow, notify)
 
 
 def make_spec(data: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> StudySpec:
@@ -140,12 +146,22 @@ def drive(study: StudyDir, console: Console, options: RunOptions) -> int:
     if state.closed is None:
         check_place(options.on or state.spec["execution"]["on"])
         console.take_logs()
-        with _Progress(study, console) as progress:
+        notifier = notifier_of(study, state, options)
+        with _Progress(study, console, notifier) as progress, notifier.told_of_errors():
             result = _run(_driver(study, options, progress))
         if not result.mirrored:
             command = f"neurosweep study report {study.study_id}{home_flag(home_of(study))}"
             console.line(f"MLflow is not up to date; bring it there with: {command}")
     return conclude(study, console, options.conditions)
+
+
+def notifier_of(study: StudyDir, state: StudyState, options: RunOptions) -> Notifier:
+    """Return who is told of a study's events: the command line's command, else its own."""
+    from neurosweep.research.notify import Notifier
+
+    own = state.spec.get("notify", {}).get("command")
+    command = own if options.notify is None else options.notify
+    return Notifier(command or None, study)
 
 
 def _run(driver: Driver) -> DriveResult:
@@ -175,10 +191,11 @@ def _driver(study: StudyDir, options: RunOptions, progress: _Progress) -> Driver
 
 
 class _Progress:
-    """Follow a driver: show its state, and build the report when a round or the study closes."""
+    """Follow a driver: show its state, tell of it, and build the report when a round closes."""
 
-    def __init__(self, study: StudyDir, console: Console) -> None:
+    def __init__(self, study: StudyDir, console: Console, notifier: Notifier) -> None:
         self._study = study
+        self._notifier = notifier
         self._console = console
         self._clock = SystemClock()
         self._view = view_for(console)
@@ -196,6 +213,7 @@ class _Progress:
         """Show the state, at most a few times a second."""
         self._state = state
         self._view.update(self._summary)
+        self._notifier.tick(state)
 
     def on_round_closed(self, _study: StudyDir, number: int) -> None:
         """Show the round's end and draw it; the last page follows when the study closes."""
@@ -211,6 +229,7 @@ class _Progress:
         """Build the last report when the study closes, before MLflow is brought up to date."""
         if event["event"] == "study_closed":
             self._report()
+        self._notifier.on_event(event)
 
     def _summary(self) -> Mapping[str, Any]:
         assert self._state is not None
@@ -281,7 +300,9 @@ def show_summary(console: Console, summary: Mapping[str, Any], flag: str) -> Non
         console.line(f"best values: {changes_text(summary['best']['overrides'])}")
     if summary["failures"]:
         console.line(f"failures: {failures_text(summary['failures'])}")
-        console.lines([error_text(error) for error in summary["errors"]])
+        for error in summary["errors"]:
+            console.lines(failure_lines(error))
+    console.line(f"cost: {cost_text(summary['cost'])}")
     console.line(f"report: {where_report(summary, flag)}")
     console.line()
     steps = next_steps(summary, flag)

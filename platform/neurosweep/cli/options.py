@@ -58,6 +58,12 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave MLflow alone; `neurosweep study report` brings it up to date later",
     )
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="shell command at the end of a round, of the study, and on trouble; README says what "
+        "it is told",
+    )
     parser.add_argument("--verbose", action="store_true", help="show what the driver logs")
     add_home(parser)
     add_json(parser)
@@ -186,6 +192,8 @@ def execution_changes(args: argparse.Namespace) -> dict[str, Any]:
         changes["execution.on"] = args.on
     if args.workers is not None:
         changes["execution.workers"] = args.workers
+    if getattr(args, "notify", None) is not None:
+        changes["notify.command"] = args.notify
     if getattr(args, "rounds", None) is not None:
         changes["budget.rounds"] = args.rounds
     if getattr(args, "trials", None) is not None:

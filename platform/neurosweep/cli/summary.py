@@ -11,9 +11,11 @@ from typing import Any
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import DataError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.cost import round_cost
+from neurosweep.records.log_tail import log_path
 from neurosweep.records.score_files import read_scores
-from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.trial import Outcome, Purpose
+from neurosweep.records.state import AttemptState, Phase, StudyState, TrialState
+from neurosweep.records.trial import POLICY, Kind, Outcome, Purpose
 from neurosweep.research.best import improvements
 from neurosweep.research.lock import live_driver
 from neurosweep.research.progress import counts_of
@@ -72,9 +74,10 @@ def summarize(
         "chance": dict(state.created["data_info"].get("chance", {})),
         "improvements": [best.to_dict() for best in improvements(state)],
         "failures": status.kinds,
-        "errors": first_errors(study, state),
+        "errors": last_failures(study, state),
         "pace": pace(state, now),
-        "core_hours": round(status.core_hours, 4),
+        "core_hours": round(status.cost.core_hours, 4),
+        "cost": status.cost.to_dict() | ({"rounds": round_costs(state, now)} if detail else {}),
         "seconds": round(status.seconds, 3),
         "created": state.created_t,
         "test_part": bool(state.created["data_info"].get("final")),
@@ -92,20 +95,42 @@ def current_round(status: StudyStatus, last: int) -> int:
     return max((r.number for r in status.rounds if r.phases and r.number <= last), default=0)
 
 
-def first_errors(study: StudyDir, state: StudyState) -> list[dict[str, str]]:
-    """Return, for every kind of failure, what its first trial said and where its log is."""
-    found: dict[str, dict[str, str]] = {}
+def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
+    """Return, for every kind of failure, its last attempt: what it said, and what to do.
+
+    The kind that failed last comes first.
+    """
+    last: dict[Kind, tuple[TrialState, AttemptState]] = {}
+    counts: Counter[Kind] = Counter()
     for trial in state.trials.values():
         for attempt in trial.attempts:
-            if attempt.outcome is Outcome.FAILED and attempt.kind.value not in found:
-                log = study.trial(trial.plan.trial).attempt(attempt.number).log
-                found[attempt.kind.value] = {
-                    "kind": attempt.kind.value,
-                    "trial": trial.plan.trial,
-                    "text": str(attempt.error.get("text", "")),
-                    "log": str(log),
-                }
-    return list(found.values())
+            if attempt.outcome is not Outcome.FAILED:
+                continue
+            counts[attempt.kind] += 1
+            known = last.get(attempt.kind)
+            if known is None or attempt.ended_t >= known[1].ended_t:
+                last[attempt.kind] = (trial, attempt)
+    order = sorted(last.items(), key=lambda item: item[1][1].ended_t, reverse=True)
+    return [
+        {
+            "kind": kind.value,
+            "count": counts[kind],
+            "trial": trial.plan.trial,
+            "attempt": attempt.number,
+            "text": str(attempt.error.get("text", "")),
+            "meaning": POLICY[kind].meaning,
+            "advice": POLICY[kind].advice,
+            "refilled": POLICY[kind].refill,
+            "log": str(log_path(study, trial.plan.trial, attempt)),
+        }
+        for kind, (trial, attempt) in order
+    ]
+
+
+def round_costs(state: StudyState, now: float) -> list[dict[str, Any]]:
+    """Return what each round cost so far; round 0 is the floor."""
+    planned = [number for number, found in sorted(state.rounds.items()) if found.trials]
+    return [{"round": n, **round_cost(state, n, now).to_dict()} for n in planned]
 
 
 def pace(state: StudyState, now: float) -> dict[str, float | None]:

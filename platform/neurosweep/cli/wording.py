@@ -7,6 +7,7 @@ from typing import Any
 
 from neurosweep.cli.summary import show_path
 from neurosweep.records.metric_names import variant_label, variant_of
+from neurosweep.records.mlflow_names import clean_text
 
 NAMES = {
     "val_cer": "character error rate",
@@ -82,10 +83,39 @@ def failures_text(failures: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in failures.items()) or "none"
 
 
-def error_text(error: Mapping[str, str]) -> str:
-    """Return what the first trial of a kind of failure said, and where its log is."""
-    first = error["text"].strip().split("\n")[0][:200]
-    return f"  {error['kind']}, first {error['trial']}: {first} (log: {show_path(error['log'])})"
+def failure_lines(error: Mapping[str, Any]) -> list[str]:
+    """Return what the last failure of a kind said, what to do, and where its log is."""
+    said = clean_text(error["text"].strip().split("\n")[0], 200)
+    lines = [f"  {error['kind']}, last {error['trial']}: {said or error['meaning']}"]
+    if error["advice"]:
+        lines.append(f"    {error['meaning']}; {error['advice']}")
+    return [*lines, f"    log: {show_path(error['log'])}"]
+
+
+def cost_text(cost: Mapping[str, Any]) -> str:
+    """Return what a study or a trial cost, in a line; what is nothing is left out.
+
+    Examples
+    --------
+    >>> from neurosweep.records.cost import Cost
+    >>> cost_text(Cost(2.5, 0.0, 0.5, attempts=4, queue_s=40, queue_max_s=20).to_dict())
+    '2.50 core-hours, 0.50 of them without a score; waited 10 s on average, 20 s at most'
+    """
+    text = f"{cost['core_hours']:.2f} core-hours"
+    lost = cost["lost_core_hours"]
+    if cost["gpu_hours"]:
+        text += f", {cost['gpu_hours']:.2f} GPU-hours"
+        lost = cost["lost_gpu_hours"]
+    if lost >= 0.005:
+        text += f", {lost:.2f} of them without a score"
+    if cost["queue_max_s"] >= 1:
+        mean, longest = duration(cost["queue_mean_s"]), duration(cost["queue_max_s"])
+        text += f"; waited {mean} on average, {longest} at most"
+    if cost["restarts"]:
+        text += f"; {cost['restarts']} restart" + "s" * (cost["restarts"] > 1)
+    if cost["idle"]:
+        text += f"; {100 * cost['idle']:.0f} % of the slots' time idle"
+    return text
 
 
 def results_table(summary: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:

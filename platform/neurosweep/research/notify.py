@@ -7,17 +7,18 @@ nothing twice.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock, parse_iso, utc_iso
-from neurosweep.core.errors import DataError
+from neurosweep.core.errors import DataError, LockedError
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.layout import StudyDir
 from neurosweep.records.fold import load_state
@@ -128,6 +129,17 @@ class Notifier:
             minutes = (now - self._unreachable_since) / 60.0
             text = f"the executor has not answered for {minutes:.0f} min: {error}"
             self.trouble("executor", text)
+
+    @contextlib.contextmanager
+    def told_of_errors(self) -> Iterator[None]:
+        """Tell of an error that ends the driver, but for a study that another one works on."""
+        try:
+            yield
+        except LockedError:
+            raise
+        except Exception as error:
+            self.trouble("driver", f"its driver has ended: {error}")
+            raise
 
     def tick(self, state: StudyState) -> None:
         """Look for failures that pile up in an open round; cheap while nothing happened.

@@ -10,6 +10,7 @@ from neurosweep.core.clock import Clock, SystemClock, parse_iso
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.plugins import near_misses
+from neurosweep.records.cost import Cost, study_cost
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.trial import Purpose
@@ -72,8 +73,10 @@ class StudyStatus:
         Every round so far.
     kinds
         Kind of failure to its number of attempts, all purposes.
-    core_hours, hours
-        Core-hours of ended attempts, and hours of all attempts, running ones included.
+    cost
+        Of all attempts, running ones included.
+    hours
+        Those that count against the budget.
     seconds
         Wall time since its creation, to its end or to now.
     """
@@ -95,13 +98,13 @@ class StudyStatus:
     floor: dict[str, float] = field(default_factory=dict)
     rounds: list[RoundStatus] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
-    core_hours: float = 0.0
+    cost: Cost = field(default_factory=Cost)
     hours: float = 0.0
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON data."""
-        return {"v": 1, **asdict(self)}
+        return {"v": 1, **asdict(self), "cost": self.cost.to_dict()}
 
 
 def study_status(study: StudyDir, clock: Clock | None = None) -> StudyStatus:
@@ -149,7 +152,7 @@ def status_of(state: StudyState, driver: str, now: float) -> StudyStatus:
         floor=floor_of(state),
         rounds=[_round(state, r) for _, r in sorted(state.rounds.items())],
         kinds=_kinds(state),
-        core_hours=sum(trial.core_hours for trial in state.trials.values()),
+        cost=study_cost(state, now),
         hours=hours_used(state, now),
         seconds=max(end - parse_iso(state.created_t), 0.0),
     )

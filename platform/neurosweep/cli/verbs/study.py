@@ -1,4 +1,4 @@
-"""``neurosweep study``: start, resume, watch, cancel, report or confirm a study."""
+"""``neurosweep study``: start, resume, watch, steer, report or confirm a study."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WHICH = "a study's id, its folder, or the study.toml it was started from (then 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the verb and its actions."""
-    text = "start, resume, watch, cancel, report or confirm a study"
+    text = "start, resume, watch, steer, report or confirm a study"
     parser = subparsers.add_parser("study", help=text, description=text)
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
     start = _action(actions, "start", _start, "start a study")
@@ -46,6 +46,16 @@ def add_parser(subparsers: Subparsers) -> None:
     add_json(status)
     _add_control(_action(actions, "cancel", _cancel, "close a study early, as incomplete"))
     _add_control(_action(actions, "pause", _pause, "let running trials end, then stop; resumable"))
+    throttle = _action(actions, "throttle", _throttle, "change how many trials run at a time")
+    _add_control(throttle)
+    throttle.add_argument(
+        "value", metavar="N", type=int, help="trials at a time from now on; 0 starts no further one"
+    )
+    poll = _action(actions, "poll", _poll, "change how often the scheduler is asked")
+    _add_control(poll)
+    poll.add_argument(
+        "value", metavar="SECONDS", type=float, help="shortest time between two queries of SLURM"
+    )
     report = _action(actions, "report", _report, "build the report and bring MLflow up to date")
     _add_study(report)
     _add_no_mlflow(report)
@@ -85,8 +95,6 @@ def _add_no_mlflow(parser: argparse.ArgumentParser) -> None:
 def _add_control(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
     parser.add_argument("--reason", default="", help="why, for the record")
-    if parser.prog.endswith("cancel"):
-        parser.add_argument("--trial", metavar="TRIAL", help="end this one trial only")
     add_home(parser)
     add_json(parser)
 
@@ -146,17 +154,26 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    return _control(args, "stop" if args.trial else "cancel", args.trial or "")
+    return _control(args, "cancel")
 
 
 def _pause(args: argparse.Namespace) -> int:
-    return _control(args, "pause", "")
+    return _control(args, "pause")
 
 
-def _control(args: argparse.Namespace, action: str, trial: str) -> int:
-    from neurosweep.cli.control import control
+def _throttle(args: argparse.Namespace) -> int:
+    return _control(args, "throttle", args.value)
 
-    return control(_find(args), Console(as_json=args.json), action, args.reason, trial)
+
+def _poll(args: argparse.Namespace) -> int:
+    return _control(args, "poll", args.value)
+
+
+def _control(args: argparse.Namespace, action: str, value: float | None = None) -> int:
+    from neurosweep.cli.control import Asked, control
+
+    asked = Asked(action, args.reason, value=value)
+    return control(_find(args), Console(as_json=args.json), asked)
 
 
 def _report(args: argparse.Namespace) -> int:
