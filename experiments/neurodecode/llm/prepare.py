@@ -19,6 +19,7 @@ import numpy as np
 
 from neurodecode.config import LlmRecipe
 from neurodecode.llm.backend import Backend, check_backend, load_backend
+from neurodecode.llm.encoder_sources import OwnEncoders
 from neurodecode.llm.encoders import Say, checkpoint_sha, code_of, training_fingerprint
 from neurodecode.llm.feature_store import FORMAT, KIND, LABELLED, write_errors, write_part
 from neurodecode.llm.projector import save_projector
@@ -26,6 +27,8 @@ from neurodecode.llm.reading_parts import Features, make_features, num_folds
 from neurodecode.store_writer import SECRET_FILE, make_private, staged
 from neurodecode.training.checkpoint import DESCRIPTION, WEIGHTS
 from neurodecode.training.evaluate import without_denormals
+from neurodecode.training.sentences import sentence_facts
+from neurodecode.training.windows import read_meta
 from neurosweep.core.errors import ConfigError, DataError
 from neurosweep.core.files import (
     atomic_write_bytes,
@@ -39,6 +42,7 @@ from neurosweep.exec.job_api import Diverged
 
 _CODE = (
     *("llm/alignment.py", "llm/backend.py", "llm/word_vectors.py", "llm/encoders.py"),
+    "llm/encoder_sources.py",
     *("llm/confusion.py", "llm/confusion_counts.py", "llm/dtw.py", "llm/residuals.py"),
     *("llm/features.py", "llm/feature_store.py", "llm/projector.py", "llm/projector_fit.py"),
     *("llm/prepare.py", "llm/reading_parts.py", "losses/siglip.py", "training/schedule.py"),
@@ -91,9 +95,16 @@ def prepare_features(
         return _warned(config, read_json(done))
     try:
         with without_denormals():
-            made = make_features(config, sentences, home, say, backend)
+            made = make_features(config, *_sources(config, sentences, home, say), say, backend)
             result = _result(sentences, feat_fp, made, made.summary())
-            _write(home, feat_fp, sentences, made, result, _meta(sentences, feat_fp, backend, made))
+            _write(
+                home,
+                feat_fp,
+                sentences,
+                made,
+                result,
+                features_meta(sentences, feat_fp, backend, made),
+            )
             return _warned(config, result)
     except Diverged as error:
         msg = f"the encoder or its projector cannot be trained: {error}"
@@ -102,6 +113,17 @@ def prepare_features(
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
         msg = f"{home.root}: features cannot be prepared ({what}); free space, or name another home"
         raise DataError(msg) from error
+
+
+def _sources(
+    config: LlmRecipe, sentences: Mapping[str, Any], home: Home, say: Say
+) -> tuple[tuple[Path, Path | None], OwnEncoders]:
+    """Return where the sentences lie, and where encoders come from."""
+    store = home.root / str(sentences["stores"][0])
+    sealed = home.root / str(sentences["final"]) if sentences["final"] else None
+    facts = sentence_facts(read_meta(store))
+    cache = home.cache_dir / "encoders"
+    return (store, sealed), OwnEncoders(config, str(sentences["data_fp"]), facts, cache, say)
 
 
 def check_named(config: LlmRecipe) -> None:
@@ -155,13 +177,10 @@ def _write(
 ) -> None:
     sealed = home.root / str(sentences["secret"])
     with staged(home, feat_fp) as (store, secret):
-        for part in ("train", "dev", "val"):
-            write_part(store / part, made.parts[part], labelled=part in LABELLED)
-        _write_facts(store, made, meta)
+        write_features(store, made, meta)
         (store / "encoder").mkdir()
         for name in (WEIGHTS, DESCRIPTION):
             shutil.copyfile(made.reader.encoder.folder / name, store / "encoder" / name)
-        save_projector(store, made.reader.projector)
         atomic_write_json(store / "prepared.json", result)
         _copy_references(sealed, secret, "val_refs.jsonl")
         if result["final"]:
@@ -173,6 +192,14 @@ def _write(
         make_private(secret)
 
 
+def write_features(store: Path, made: Features, meta: Mapping[str, Any]) -> None:
+    """Write what jobs may read of features: train, dev and val, errors on dev, and projector."""
+    for part in ("train", "dev", "val"):
+        write_part(store / part, made.parts[part], labelled=part in LABELLED)
+    _write_facts(store, made, meta)
+    save_projector(store, made.reader.projector)
+
+
 def _write_facts(folder: Path, made: Features, meta: Mapping[str, Any]) -> None:
     atomic_write_json(folder / "meta.json", meta)
     write_errors(folder, made.confusions, made.residuals)
@@ -182,9 +209,22 @@ def _copy_references(source: Path, target: Path, name: str) -> None:
     atomic_write_bytes(target / name, read_bytes_capped(source / name), SECRET_FILE)
 
 
-def _meta(
+def features_meta(
     sentences: Mapping[str, Any], feat_fp: str, backend: Backend, made: Features
 ) -> dict[str, Any]:
+    """Return ``meta.json`` of features.
+
+    Parameters
+    ----------
+    sentences
+        ``data_fp``, ``split``, ``chance`` and ``subjects`` of the sentences.
+    feat_fp
+        Fingerprint of the features.
+    backend
+        Language model that they are made for.
+    made
+        The features.
+    """
     far_R = 2.0 - 2.0 * made.residuals.cosine_R
     return {
         "v": FORMAT,

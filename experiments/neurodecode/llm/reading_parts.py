@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodecode.config import LlmRecipe
 from neurodecode.contracts import SentenceFacts
 from neurodecode.llm.alignment import edit_distance
 from neurodecode.llm.backend import Backend
 from neurodecode.llm.confusion import Confusions
-from neurodecode.llm.encoders import Encoder, EncoderTraining, Say, given_encoder, trained_encoder
+from neurodecode.llm.encoder_sources import Encoders
+from neurodecode.llm.encoders import Encoder, Say
 from neurodecode.llm.feature_store import FeatureItem
 from neurodecode.llm.features import SentenceWords, WordTargets, read_words
 from neurodecode.llm.projector import Projector
@@ -27,7 +29,6 @@ from neurodecode.training.encoder_fit import Encoded
 from neurodecode.training.sentences import SentenceSet, read_sentences, sentence_facts
 from neurodecode.training.windows import read_meta
 from neurosweep.core.errors import DataError
-from neurosweep.core.layout import Home
 from neurosweep.evaluation.splits import split_score
 
 _FEW_DEV = 20
@@ -136,24 +137,39 @@ def fold_of(text: str, folds: int) -> int:
     return int(split_score(f"fold\n{text}") * folds)
 
 
+def folds_of(sentences: SentenceSet, folds: int) -> npt.NDArray[np.int64]:
+    """Return the fold of every sentence."""
+    return np.array([fold_of(one.text or "", folds) for one in sentences.spans], dtype=np.int64)
+
+
 def make_features(
-    config: LlmRecipe, sentences: Mapping[str, Any], home: Home, say: Say, backend: Backend
+    config: LlmRecipe,
+    stores: tuple[Path, Path | None],
+    encoders: Encoders,
+    say: Say,
+    backend: Backend,
 ) -> Features:
-    """Train what must be trained, and read every part.
+    """Read every part, and train the projectors that this needs.
 
     Parameters
     ----------
-    config, sentences, home, say
-        See `neurodecode.llm.prepare.prepare_features`.
+    config
+        Configuration of the language-model stage.
+    stores
+        Sentences, and those of the sealed test, where these are read too.
+    encoders
+        Where the encoders come from.
+    say
+        Tells progress, a line at a time.
     backend
         Language model whose word vectors are the targets.
 
     Raises
     ------
     ConfigError, DataError
-        When the encoder that is named does not fit, or a store is damaged.
+        When an encoder does not fit, or a store is damaged.
     """
-    return _Preparation(config, sentences, home, say, backend).run()
+    return _Preparation(config, stores, encoders, say, backend).run()
 
 
 class _Preparation:
@@ -162,23 +178,20 @@ class _Preparation:
     def __init__(
         self,
         config: LlmRecipe,
-        sentences: Mapping[str, Any],
-        home: Home,
+        stores: tuple[Path, Path | None],
+        encoders: Encoders,
         say: Say,
         backend: Backend,
     ) -> None:
-        self.config, self.say = config, say
-        self.data_fp = str(sentences["data_fp"])
-        self.cache = home.cache_dir / "encoders"
-        self.store = home.root / str(sentences["stores"][0])
-        self.sealed = home.root / str(sentences["final"]) if sentences["final"] else None
+        self.config, self.encoders, self.say = config, encoders, say
+        self.store, self.sealed = stores
         self.facts: SentenceFacts = sentence_facts(read_meta(self.store))
         self.targets = WordTargets(backend.word_target, backend.scale, backend.hidden)
 
     def run(self) -> Features:
         """Return all features."""
         train, dev = (self._sentences(self.store, part) for part in ("train", "dev"))
-        reader = self._reader(self._encoder(train, dev), train, dev)
+        reader = self._reader(self.encoders.whole(train, dev), train, dev)
         parts = {"dev": _items(dev, reader.words(reader.dev))}
         folds = num_folds(self.config)
         own = self._cross_fitted(train, dev, folds) if folds else reader.words(reader.train)
@@ -201,13 +214,6 @@ class _Preparation:
     def _sentences(self, folder: Path, part: str) -> SentenceSet:
         return read_sentences(folder, part, self.facts.subjects)
 
-    def _encoder(self, train: SentenceSet, dev: SentenceSet) -> Encoder:
-        if given := self.config.encoder.checkpoint:
-            device = self.config.training.device
-            return given_encoder(Path(given).expanduser(), self.facts, device)
-        training = EncoderTraining(self.config, self.data_fp, self.facts)
-        return trained_encoder(training, train, dev, self.cache, self.say)
-
     def _reader(self, encoder: Encoder, train: SentenceSet, dev: SentenceSet) -> Reader:
         encoded_train, encoded_dev = encoder.read(train), encoder.read(dev)
         projector, fit = fit_projector(
@@ -223,7 +229,7 @@ class _Preparation:
         self, train: SentenceSet, dev: SentenceSet, folds: int
     ) -> list[SentenceWords]:
         """Return every training sentence as an encoder reads it that never saw its text."""
-        fold_N = np.array([fold_of(span.text or "", folds) for span in train.spans])
+        fold_N = folds_of(train, folds)
         if len(set(fold_N.tolist())) < 2:
             msg = f"encoder.cross_fit: all {len(train)} training sentences fall into one of {folds}"
             raise DataError(f"{msg} folds; use more different sentences")
@@ -231,8 +237,7 @@ class _Preparation:
         for fold in sorted(set(fold_N.tolist())):
             rows = np.flatnonzero(fold_N == fold).tolist()
             seen = train.subset(np.flatnonzero(fold_N != fold).tolist())
-            training = EncoderTraining(self.config, self.data_fp, self.facts, (fold, folds))
-            encoder = trained_encoder(training, seen, dev, self.cache, self.say)
+            encoder = self.encoders.without((fold, folds), seen, dev)
             reader = self._reader(encoder, seen, dev)
             words = reader.words(encoder.read(train.subset(rows)))
             found |= dict(zip(rows, words, strict=True))
