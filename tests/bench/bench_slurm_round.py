@@ -94,7 +94,7 @@ class Bench:
         app.write_text(_HYDRA_APP.format(seconds=self.seconds))
         words = [self.hydra_python, str(app), "-m", f"+x=range(0,{self.tasks})"]
         words += ["hydra/launcher=submitit_slurm", f"hydra.launcher.name={name}"]
-        words += [f"hydra.launcher.array_parallelism={self.slots}", "hydra.launcher.mem_gb=0.25"]
+        words += [f"hydra.launcher.array_parallelism={self.slots}", "hydra.launcher.mem_gb=1"]
         words += ["hydra.launcher.timeout_min=10", "hydra.launcher.signal_delay_s=5"]
         words += [f"hydra.sweep.dir={self.folder}/{name}"]
         began = time.monotonic()

@@ -1,12 +1,14 @@
 """Every state of SLURM has one meaning, and a failed query is never an end."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosweep.core.errors import ExecutorError
+from neurosweep.core.errors import ExecutorError, UnreachableError
 from neurosweep.exec.protocol import TaskPhase
-from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, view_of
+from neurosweep.exec.slurm_state import SlurmRow, accounting_rows, queue_rows, run_slurm, view_of
 from neurosweep.records.trial import Kind
 
 OWN_UID = 1000
@@ -83,3 +85,25 @@ def test_missing_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
         ExecutorError, match=r"squeue is not installed here; run `neurosweep doctor`"
     ):
         queue_rows(["x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "away"),
+    [
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", True),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv", True),
+        ("sacct: error: slurm_persist_conn_open: Connection refused", True),
+        ("sbatch: error: Batch job submission failed: Invalid account", False),
+        ("sbatch: error: invalid partition specified: x", False),
+    ],
+)
+def test_a_controller_that_is_away_is_told_from_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, away: bool
+) -> None:
+    script = tmp_path / "squeue"
+    script.write_text(f"#!/bin/sh\necho '{text}' >&2\nexit 1\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ExecutorError, match="squeue failed") as caught:
+        run_slurm(["squeue"])
+    assert isinstance(caught.value, UnreachableError) == away

@@ -10,14 +10,20 @@ import socket
 import pytest
 from _loop_kit import PACE, START, ListAgent, copy_study, drive, new_study, state_of
 
-from neurosweep.core.errors import ExecutorError, LedgerError, LockedError, StudyError
+from neurosweep.core.errors import (
+    ExecutorError,
+    LedgerError,
+    LockedError,
+    StudyError,
+    UnreachableError,
+)
 from neurosweep.core.files import read_json
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.control import send_request
 from neurosweep.research.journal import Hooks
 from neurosweep.research.progress import DriveState
-from neurosweep.testing.fake import FakeClock, FakeCluster, Fate
+from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor, Fate
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +174,34 @@ def test_a_cluster_that_takes_no_jobs_ends_the_driver_and_the_study_can_be_resum
     cluster.refuse_submit = 0
     assert drive(study, cluster).done == 6
     assert set(cluster.submissions.values()) == {1}
+
+
+def test_an_executor_that_took_tasks_before_is_waited_for(study):
+    cluster = cluster_of()
+    cluster.clock = FakeClock()
+    told = []
+
+    def stop_taking(_study, number):
+        cluster.refuse_submit = 30 if number == 1 else 0
+
+    hooks = Hooks(on_round_closed=stop_taking, on_executor=told.append)
+    assert drive(study, cluster, hooks=hooks).state is DriveState.COMPLETE
+    assert cluster.clock.slept > 20 * 60.0
+    assert "the fake cluster takes no jobs now" in told
+    assert told[0] == told[-1] == ""
+
+
+def test_a_scheduler_that_is_away_from_the_start_is_waited_for(study, monkeypatch):
+    cluster = cluster_of()
+    away = iter(range(12))
+
+    def submit(self, token, tasks, real=FakeExecutor.submit):
+        if next(away, None) is not None:
+            raise UnreachableError("sbatch did not answer within 60 s")
+        return real(self, token, tasks)
+
+    monkeypatch.setattr(FakeExecutor, "submit", submit)
+    assert drive(study, cluster).state is DriveState.COMPLETE
 
 
 def test_a_query_that_fails_says_nothing_about_the_jobs(study):

@@ -46,6 +46,10 @@ class ExecutorError(NeurosweepError):
     """Report that a scheduler or worker refused or cannot be reached."""
 
 
+class UnreachableError(ExecutorError):
+    """Report a scheduler that does not answer now, and may do so later."""
+
+
 class MissingPackageError(NeurosweepError):
     """Report an optional package that is needed and not installed."""
 

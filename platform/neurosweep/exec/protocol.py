@@ -174,6 +174,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def trouble(self) -> str:
+        """Why the executor cannot say how its tasks stand now; empty when it can."""
+        ...
+
+    @property
     def slots_file(self) -> Path | None:
         """File in which the slots are shared with other drivers; None for none."""
         ...

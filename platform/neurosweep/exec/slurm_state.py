@@ -8,11 +8,17 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from neurosweep.core.errors import ExecutorError
+from neurosweep.core.errors import ExecutorError, UnreachableError
 from neurosweep.exec.protocol import TaskPhase, TaskView
 from neurosweep.records.trial import Kind
 
 QUERY_TIMEOUT_S = 30.0
+_AWAY = re.compile(
+    r"unable to contact|timed out|connection refused|communication connection failure"
+    r"|temporarily|zero bytes were transmitted|connection reset|cannot connect"
+    r"|failed to open persistent connection|in standby|invalid protocol version",
+    re.IGNORECASE,
+)
 # What a job of SLURM inherits from the job that its driver runs in, and what a person's own
 # settings would change in the output of a query. The names that say which cluster is meant stay.
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SALLOC_")
@@ -130,9 +136,10 @@ def run_slurm(command: list[str], timeout_s: float = QUERY_TIMEOUT_S) -> str:
 
     Raises
     ------
+    UnreachableError
+        When the controller or the database does not answer, or not in time.
     ExecutorError
-        When the command is absent, fails, or does not answer in time. A failed query says
-        nothing about the jobs.
+        When the command is absent or fails otherwise. A failed query says nothing about the jobs.
     """
     try:
         done = subprocess.run(
@@ -150,13 +157,13 @@ def run_slurm(command: list[str], timeout_s: float = QUERY_TIMEOUT_S) -> str:
         raise ExecutorError(msg) from error
     except subprocess.TimeoutExpired as error:
         msg = f"{command[0]} did not answer within {timeout_s:g} s"
-        raise ExecutorError(msg) from error
+        raise UnreachableError(msg) from error
     except OSError as error:
         msg = f"{command[0]} could not be started: {error}"
         raise ExecutorError(msg) from error
     if done.returncode != 0:
         msg = f"{' '.join(command[:2])} failed ({done.returncode}): {done.stderr.strip()[:500]}"
-        raise ExecutorError(msg)
+        raise (UnreachableError if _AWAY.search(done.stderr) else ExecutorError)(msg)
     return done.stdout
 
 

@@ -108,7 +108,9 @@ class AttemptDesk:
         except ExecutorError as error:
             # A query that failed says nothing about the jobs.
             logger.warning("the executor cannot be asked: %s", error)
+            self._journal.hooks.on_executor(str(error))
             return self._journal.state.num_events > before
+        self._journal.hooks.on_executor(self._placement.trouble or self._executor.trouble)
         for trial in self.open_trials():
             attempt = trial.open_attempt
             assert attempt is not None

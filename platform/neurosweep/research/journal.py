@@ -34,12 +34,16 @@ class Hooks:
         that raises here dies there.
     on_tick
         Called with the state once a tick while attempts are watched.
+    on_executor
+        Called once a tick with why the executor cannot be asked or takes nothing; empty when it
+        answers.
     """
 
     on_event: Callable[[Mapping[str, Any]], None] = _ignore
     on_round_closed: Callable[[StudyDir, int], None] = _ignore
     boundary: Callable[[str], None] = _ignore
     on_tick: Callable[[StudyState], None] = _ignore
+    on_executor: Callable[[str], None] = _ignore
 
 
 class Journal:

@@ -100,7 +100,7 @@ class Driver:
         StudyError
             When the disk is full or the folder is not a study.
         ExecutorError
-            When attempts cannot be submitted for a long time.
+            When the executor refuses attempts again and again from the start.
         """
         steps = self.steps()
         try:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from neurosweep.core.errors import ExecutorError
+from neurosweep.core.errors import ExecutorError, UnreachableError
 from neurosweep.exec.protocol import Executor, TaskKey, TaskSpec
 from neurosweep.records.state import AttemptState, TrialState
 from neurosweep.research.endings import Hold, read_claimed
@@ -90,6 +90,8 @@ class Placement:
         self._unplaced: dict[str, list[TaskSpec]] = {}
         self._failures = 0
         self._retry_at = 0.0
+        self._placed_before = False
+        self.trouble = ""
 
     @property
     def waiting(self) -> set[TaskKey]:
@@ -105,7 +107,7 @@ class Placement:
         Raises
         ------
         ExecutorError
-            When nothing could be submitted for a long time.
+            When the executor refuses again and again from the start.
         """
         if not trials:
             return
@@ -131,7 +133,7 @@ class Placement:
         Raises
         ------
         ExecutorError
-            When the executor could not be asked for a long time.
+            When the executor refuses again and again from the start.
         """
         for trial in trials:
             task = self._task(trial, _open(trial))
@@ -146,7 +148,7 @@ class Placement:
         Raises
         ------
         ExecutorError
-            When nothing could be submitted for a long time.
+            When the executor refuses again and again from the start.
         """
         if not self._unplaced or self._clock.monotonic() < self._retry_at:
             return
@@ -180,7 +182,7 @@ class Placement:
             self._postpone(error)
             return
         del self._unplaced[token]
-        self._failures = 0
+        self._failures, self.trouble, self._placed_before = 0, "", True
         recorded = self._recorded(token)
         if recorded is None or any(recorded.get(trial) != job for trial, job in jobs.items()):
             self._journal.record("submitted", {"token": token, "jobs": jobs})
@@ -199,10 +201,16 @@ class Placement:
         return None
 
     def _postpone(self, error: ExecutorError) -> None:
+        """Try again later; give up only what was refused again and again from the start.
+
+        A scheduler that is away comes back, and one that took tasks before will take them again.
+        """
         self._failures += 1
-        if self._failures >= _MAX_FAILURES:
+        passing = isinstance(error, UnreachableError) or self._placed_before
+        if self._failures >= _MAX_FAILURES and not passing:
             raise error
-        wait = min(2.0**self._failures, _MAX_WAIT_S)
+        self.trouble = str(error)
+        wait = min(2.0 ** min(self._failures, 10), _MAX_WAIT_S)
         self._retry_at = self._clock.monotonic() + wait
         logger.warning("submission failed, next try in %g s: %s", wait, error)
 

@@ -59,6 +59,11 @@ class InlineExecutor:
         return 0 if self._held else 1
 
     @property
+    def trouble(self) -> str:
+        """Nothing: there is nobody who might not answer."""
+        return ""
+
+    @property
     def slots_file(self) -> Path | None:
         """Nothing: slots are not shared with other drivers."""
         return None

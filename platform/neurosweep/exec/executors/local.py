@@ -112,6 +112,11 @@ class LocalExecutor:
         return self.workers
 
     @property
+    def trouble(self) -> str:
+        """Nothing: there is nobody who might not answer."""
+        return ""
+
+    @property
     def slots_file(self) -> Path | None:
         """Nothing: slots are not shared with other drivers."""
         return None

@@ -117,6 +117,11 @@ class SlurmExecutor:
         return None if path is None else Path(path).expanduser()
 
     @property
+    def trouble(self) -> str:
+        """Why SLURM cannot be asked now; empty while it answers."""
+        return self._watch.trouble
+
+    @property
     def watch(self) -> SlurmWatch:
         """What asks SLURM, for all executors of this process; it counts the queries."""
         return self._watch
@@ -133,6 +138,8 @@ class SlurmExecutor:
             When the profile cannot run these tasks.
         """
         require_folders(token, tasks)
+        import neurosweep.exec.runner  # noqa: F401 - tasks then find its bytecode on disk
+
         try:
             from neurosweep.exec.slurm_submit import submit_part
         except ModuleNotFoundError as error:
@@ -284,7 +291,7 @@ class SlurmExecutor:
         if claim is None or (claim.restart and not absent):
             return
         held = None
-        if seen is not None and seen.row is not None and seen.row.elapsed_s is not None:
+        if seen is not None and seen.row is not None and seen.row.elapsed_s:
             held = seen.row.elapsed_s + (now - seen.t)
         task.view = TaskView(
             TaskPhase.ENDED,
