@@ -147,7 +147,7 @@ class Tuning:
                 return True
             if self.steps % self.steps_per_look == 0 and self._look(self._pass):
                 return True
-            if interrupts.due():
+            if self.steps < self.total_steps and interrupts.due():
                 interrupts.save(self._state())
         self._left = None
         return False

@@ -133,7 +133,8 @@ def fit_encoder(
         log(steps.done, epoch, **metrics)
         if stopped or (best.epoch and epoch - best.epoch >= config.patience):
             break
-        keep()
+        if epoch < config.epochs:  # after the last pass the job keeps the weights themselves
+            keep()
     if best.weights is None:
         return FitResult(epoch, epoch, None, steps.too_long)
     model.load_state_dict(best.weights)

@@ -158,6 +158,7 @@ def fit(
         log(steps.done, epoch, **metrics)
         if stopped or best.exhausted(epoch):
             break
-        keep()
+        if epoch < config.epochs:  # after the last pass the job keeps the weights themselves
+            keep()
     best.restore(model)
     return FitResult(epoch, best.epoch if best.score else epoch, best.score)
