@@ -7,6 +7,7 @@ import pytest
 
 from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.core.layout import StudyDir
+from neurosweep.records.cost import trial_cost
 from neurosweep.records.fold import fold, load_state
 from neurosweep.records.ids import parse_trial_id, reserve_trial_id, search_trial_id
 from neurosweep.records.state import Phase
@@ -61,7 +62,7 @@ def test_a_whole_trial() -> None:
     trial = state.trials["r01t000"]
     assert trial.phase is Phase.SCORED
     assert state.value(trial) == 0.25
-    assert trial.core_hours == 4.0
+    assert trial_cost(trial).core_hours == 4.0
     assert trial.attempts[0].job == "42"
     assert state.rounds[1].closed
 

@@ -86,11 +86,6 @@ class TrialState:
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.outcome is None else None
 
-    @property
-    def core_hours(self) -> float:
-        """Core-hours of all attempts."""
-        return sum(a.seconds * a.cores for a in self.attempts) / 3600.0
-
 
 @dataclass
 class RoundState:

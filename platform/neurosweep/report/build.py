@@ -24,7 +24,7 @@ def build(study: StudyDir) -> Path:
     Parameters
     ----------
     study
-        Folder of the study; its ledger and schema are read, nothing else.
+        Folder of the study; its ledger and schema are read, and of trials what is shown of them.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neurosweep.records.cost import study_cost
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import TrialState
 from neurosweep.records.trial import Purpose
@@ -104,11 +105,18 @@ def tiles(data: ReportData) -> list[dict[str, Any]]:
     wanted = _num_planned(data) or len(data.search)
     note = f"{len(data.scored)} scored, {failed} failed"
     tiles.append({"name": "Search trials", "value": f"{ended} / {wanted}", "note": note})
-    total = sum(trial.core_hours for trial in data.state.trials.values())
+    tiles.append(_cost_tile(data))
+    return tiles
+
+
+def _cost_tile(data: ReportData) -> dict[str, Any]:
+    cost = study_cost(data.state)
     wall = data.state.wall_seconds
     note = f"{tables.duration(wall)} of wall time" if wall > 0 else ""
-    tiles.append({"name": "Core-hours", "value": tables.hours(total), "note": note})
-    return tiles
+    if not cost.gpu_hours:
+        return {"name": "Core-hours", "value": tables.hours(cost.core_hours), "note": note}
+    note = f"{tables.hours(cost.core_hours)} core-hours; {note}".removesuffix("; ")
+    return {"name": "GPU-hours", "value": tables.hours(cost.gpu_hours), "note": note}
 
 
 def _gain_tile(data: ReportData, mean: float) -> dict[str, Any]:

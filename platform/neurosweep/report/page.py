@@ -10,8 +10,10 @@ from neurosweep.core.schema import FieldSpec
 from neurosweep.records.mlflow_names import clean_text, show_value
 from neurosweep.records.mlflow_ui import mlflow_links
 from neurosweep.report import headline, tables, theme
+from neurosweep.report.costs import cost_table
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.effects import Effects
+from neurosweep.report.failures import failure_rows, refilled_text
 from neurosweep.report.running import NARROW, WIDE, RunningBest
 from neurosweep.report.sentences import sentence_section
 from neurosweep.report.stats import mean_sd
@@ -44,7 +46,7 @@ def _trusted(text: str) -> Markup:
 
 def _context(data: ReportData) -> dict[str, Any]:
     has_scores = bool(data.scored)
-    failures = tables.failure_rows(data)
+    failures = failure_rows(data)
     best = data.best
     return {
         "title": data.name,
@@ -65,8 +67,8 @@ def _context(data: ReportData) -> dict[str, Any]:
         "subjects": _subjects(data),
         "failures": failures,
         "no_failures": f"None of {len(data.search)} search trials failed.",
-        "refilled": tables.refilled_text(data),
-        "cost": tables.cost_table(data),
+        "refilled": refilled_text(data),
+        "cost": cost_table(data),
         "data": _data(data),
         "provenance": _provenance(data),
         "rerun": best.plan.trial if best else "TRIAL",

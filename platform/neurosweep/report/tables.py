@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neurosweep.records.metric_names import variant_of
 from neurosweep.records.mlflow_names import clean_text, show_value
-from neurosweep.records.mlflow_view import round_name
-from neurosweep.records.state import Phase, TrialState
-from neurosweep.records.trial import POLICY, Kind, Purpose
+from neurosweep.records.state import TrialState
+from neurosweep.records.trial import Purpose
 from neurosweep.report.data import ReportData, metric_label
 from neurosweep.report.stats import median
 
@@ -187,86 +185,6 @@ def _number(value: float | None) -> str:
 
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def failure_rows(data: ReportData) -> list[dict[str, Any]]:
-    """Return one row a kind of failure, the most frequent first."""
-    counts = Counter(trial.kind for trial in data.failed)
-    rows: list[dict[str, Any]] = []
-    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0].value)):
-        first = next(trial for trial in data.failed if trial.kind is kind)
-        error = first.attempts[-1].error if first.attempts else {}
-        message = clean_text(f"{error.get('type', '')}: {error.get('text', '')}", 160)
-        rows.append(
-            {
-                "kind": kind.value,
-                "count": count,
-                "share": round(100 * count / max(counts.values())),
-                "meaning": POLICY[kind].meaning,
-                "trial": first.plan.trial,
-                "message": message.strip(": "),
-            }
-        )
-    return rows
-
-
-def refilled_text(data: ReportData) -> str:
-    """Return a sentence about attempts that the infrastructure broke and that were run again."""
-    kinds = Counter(
-        attempt.kind.value
-        for trial in data.state.trials.values()
-        for attempt in trial.attempts[:-1]
-        if attempt.kind is not Kind.NONE
-    )
-    if not kinds:
-        return ""
-    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-    num = sum(kinds.values())
-    return f"{num} attempt{'s' * (num > 1)} failed with the infrastructure and ran again: {listed}."
-
-
-def cost_table(data: ReportData) -> dict[str, Any]:
-    """Return what each round cost, and the study in total."""
-    rows = [
-        _cost_row(data, round_name(data.state, data.state.rounds[number]), trials)
-        for number, trials in _by_round(data)
-    ]
-    everything = list(data.state.trials.values())
-    rows.append({**_cost_row(data, "all", everything), "total": True})
-    total = sum(trial.core_hours for trial in everything)
-    wall = data.state.wall_seconds
-    note = f"{hours(total)} core-hours"
-    if wall > 0:
-        cores = total * 3600 / wall
-        note += f" in {duration(wall)}: {cores:.1f} cores busy on average"
-    peak = max((a.peak_mb for t in everything for a in t.attempts), default=0.0)
-    note += f". The largest job used {peak:.0f} MB." if peak else "."
-    return {"rows": rows, "note": note}
-
-
-def _by_round(data: ReportData) -> list[tuple[int, list[TrialState]]]:
-    return [
-        (number, [data.state.trials[trial_id] for trial_id in data.state.rounds[number].trials])
-        for number in sorted(data.state.rounds)
-        if data.state.rounds[number].trials
-    ]
-
-
-def _cost_row(data: ReportData, name: str, trials: Sequence[TrialState]) -> dict[str, Any]:
-    values = [value for trial in trials if (value := data.state.value(trial)) is not None]
-    times = [trial.attempts[-1].seconds for trial in trials if trial.attempts]
-    best = (min if data.state.minimize else max)(values, default=None)
-    return {
-        "name": name,
-        "trials": str(len(trials)),
-        "failed": str(sum(trial.phase is Phase.FAILED for trial in trials)),
-        "fallback": str(sum(trial.plan.source == "fallback" for trial in trials)),
-        "best": _number(best),
-        "median": _number(median(values)) if values else "",
-        "time": duration(median(times)) if times else "",
-        "hours": hours(sum(trial.core_hours for trial in trials)),
-        "total": False,
-    }
 
 
 def parts_table(info: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
