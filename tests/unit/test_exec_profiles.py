@@ -33,3 +33,26 @@ def test_every_problem_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 problems") as caught:
         load_profile(str(path))
     assert "did you mean 'partition'" in str(caught.value)
+
+
+def test_options_that_neurosweep_sets_itself_are_refused() -> None:
+    for name, reason in {
+        "array": "set by neurosweep",
+        "job-name": "set by neurosweep",
+        "--nice": "without dashes before",
+        "cpus_per_gpu": "with dashes inside",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            Profile(sbatch={name: "1"})
+    with pytest.raises(ValueError, match="one line"):
+        Profile(sbatch={"comment": "a\n#SBATCH --array=0-9"})
+    assert Profile(sbatch={"nice": 5, "exclusive": False}).sbatch == {"nice": 5}
+
+
+def test_values_that_sbatch_would_misread_are_refused() -> None:
+    with pytest.raises(ValueError, match="relative"):
+        Profile(slots_file="slots.json")
+    assert Profile(slots_file="~/slots.json").slots_file == "~/slots.json"
+    for name in ("partition", "account", "exclude"):
+        with pytest.raises(ValueError, match="leave the key out"):
+            Profile(**{name: " "})

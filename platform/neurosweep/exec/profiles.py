@@ -88,7 +88,10 @@ class Profile(StrictModel):
     ) -> dict[str, bool | int | float | str]:
         odd = sorted(name for name in options if not _OPTION.match(name))
         if odd:
-            msg = f"{', '.join(odd)}: write long options without dashes before, as in nice = 100"
+            msg = (
+                f"{', '.join(odd)}: write long options without dashes before them and with dashes "
+                "inside, as in cpus-per-gpu = 4"
+            )
             raise ValueError(msg)
         own = sorted(_OWN_OPTIONS & set(options))
         if own:

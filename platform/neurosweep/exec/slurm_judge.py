@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ GONE_AFTER_S = 60.0
 _RETURN_LOOKS = 2
 _TAIL_BYTES = 8192
 _OOM_TEXTS = ("exceeded memory limit", "oom-kill", "oom_kill", "out-of-memory")
+# With the node's name behind it where one machine plays several nodes.
+_OWN_WORDS = re.compile(r"slurm(step)?d(-\S+)?: ")
 _SIGKILL = 9
 
 
@@ -108,5 +111,5 @@ def _oom_line(log: Path) -> str:
         return ""
     lines = (line.strip() for line in text.splitlines())
     # By its own words only: whatever the job printed starts with something else.
-    own = (line for line in lines if line.startswith(("slurmstepd:", "slurmd:")))
+    own = (line for line in lines if line.startswith(("slurmstepd", "slurmd")))
     return next((line[:300] for line in own if any(t in line.lower() for t in _OOM_TEXTS)), "")
