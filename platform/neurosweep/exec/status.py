@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import Any
 
 from neurosweep.core.files import atomic_write_json
@@ -21,7 +22,7 @@ EXIT_YIELDED = 5
 def save_status(files: AttemptDir, status: dict[str, Any]) -> int:
     """Write ``status.json`` and return the exit code that says the same.
 
-    Where the disk is full, predictions are given up for a status that says so.
+    Where the disk is full, what the attempt made is given up for a status that says so.
 
     Parameters
     ----------
@@ -38,9 +39,11 @@ def save_status(files: AttemptDir, status: dict[str, Any]) -> int:
     try:
         atomic_write_json(files.status, status)
     except OSError:
-        # Most likely a full disk: what a failed attempt predicted is worth less than its reason.
+        # Most likely a full disk: what a failed attempt made is worth less than its reason.
         try:
             files.predictions.unlink(missing_ok=True)
+            for made in (files.ckpt, files.out):
+                shutil.rmtree(made, ignore_errors=True)
             reason = "the disk is full; free space, then resume the study"
             error = {"type": "OSError", "text": reason, "traceback": ""}
             failed = {"outcome": "failed", "kind": Kind.NODE_FAILURE.value, "error": error}

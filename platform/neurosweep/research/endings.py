@@ -154,6 +154,9 @@ def judge_silence(view: TaskView, known: Kind | None) -> Ending:
     if view.exit_code is not None and view.exit_code not in (EXIT_NO_STATUS, EXIT_CLAIMED):
         text = f"the process ended with exit code {view.exit_code} and left no status"
         return failed(Kind.USER_ERROR, text, type_="SystemExit")
+    if view.exit_code == EXIT_NO_STATUS:
+        text = "its folder could not be written: a full disk, or one that its machine lacks"
+        return failed(Kind.LOST, text)
     return failed(Kind.LOST, view.reason or "the process vanished and left no result")
 
 
