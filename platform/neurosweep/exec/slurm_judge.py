@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +21,6 @@ GONE_AFTER_S = 60.0
 _RETURN_LOOKS = 2
 _TAIL_BYTES = 8192
 _OOM_TEXTS = ("exceeded memory limit", "oom-kill", "oom_kill", "out-of-memory")
-# With the node's name behind it where one machine plays several nodes.
-_OWN_WORDS = re.compile(r"slurm(step)?d(-\S+)?: ")
 _SIGKILL = 9
 
 
