@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -114,6 +115,16 @@ def staged(ctx: JobContext) -> Iterator[Prediction]:
         yield prediction | {"variants": variants}
 
 
+def assorted(ctx: JobContext) -> Iterator[Prediction]:
+    """Run the job that ``fault.mode`` lists for the trial's place in its round.
+
+    It holds names of jobs with commas between; places beyond its end get the last one.
+    """
+    names = str(ctx.config["fault"]["mode"]).split(",")
+    place = int(ctx.attempt_dir.parents[1].name[-3:])
+    yield from JOBS[names[min(place, len(names) - 1)]](ctx)
+
+
 def _noisy(symbol: str, alphabet: str, error: float, rng: random.Random) -> str:
     if rng.random() >= error:
         return symbol
@@ -160,6 +171,12 @@ def crash(_ctx: JobContext) -> Iterator[Prediction]:
     yield {}
 
 
+def import_error(_ctx: JobContext) -> Iterator[Prediction]:
+    """Fail while a module is imported."""
+    importlib.import_module("neurosweep.testing.unimportable")
+    yield {}
+
+
 def segfault(_ctx: JobContext) -> Iterator[Prediction]:
     """Die of a signal, as broken native code does."""
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -188,6 +205,13 @@ def oom(_ctx: JobContext) -> Iterator[Prediction]:
     yield {}
 
 
+def hoard(ctx: JobContext) -> Iterator[Prediction]:
+    """Hold 1 GB, more than it may on a cluster that looks, for ``fault.delay_s`` (default 60 s)."""
+    held = b"x" * (1024 * _MEGABYTE)
+    yield from sleepy(ctx)
+    del held
+
+
 def oom_gpu(_ctx: JobContext) -> Iterator[Prediction]:
     """Fail as torch does when the GPU is full."""
     msg = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -206,6 +230,14 @@ def full_disk(ctx: JobContext) -> Iterator[Prediction]:
     """Fail as a write on a full disk does."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ctx.ckpt_dir / "last.ckpt"))
     yield {}
+
+
+def fill_disk(ctx: JobContext) -> Iterator[Prediction]:
+    """Write until no room is left, 64 MB at most: it is for folders on a small disk."""
+    with (ctx.ckpt_dir / "last.ckpt").open("wb", buffering=0) as file:
+        for _ in range(1024):
+            file.write(bytes(_MEGABYTE // 16))
+    yield from _predictions(ctx, 0.1)
 
 
 def noisy(ctx: JobContext) -> Iterator[Prediction]:
@@ -323,16 +355,20 @@ JOBS: Mapping[str, Job] = {
         instant,
         staged,
         steps,
+        assorted,
         sleepy,
         hang,
         crash,
+        import_error,
         segfault,
         vanish,
         leave,
         oom,
+        hoard,
         oom_gpu,
         diverge,
         full_disk,
+        fill_disk,
         noisy,
         tell,
         nan_predictions,
