@@ -58,6 +58,20 @@ def describe(payload: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def stages(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the stages of a pipeline: what each is given, and what decides what it makes.
+
+    Raises
+    ------
+    ConfigError
+        When the recipe, a value or a stage is wrong.
+    """
+    from neurodecode.stages._facts import describe_stages
+
+    _name(payload)
+    return describe_stages(payload)
+
+
 def _job(config: RecipeConfig) -> str:
     if isinstance(config, LlmRecipe):
         return "neurodecode.jobs.llm"
@@ -96,7 +110,8 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Write the stores of a recipe unless they exist, and say where they are.
 
     Recordings that can be simulated are. For the language-model stage the encoder is trained too,
-    unless the recipe names one, and what it reads is stored.
+    unless the recipe names one, and what it reads is stored; ``features`` = false leaves that to
+    the stages of a pipeline.
 
     Raises
     ------
@@ -107,6 +122,7 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
     from neurodecode.stores import prepare_store
 
     config = _config(payload)
+    with_features = isinstance(config, LlmRecipe) and payload.get("features", True)
     if isinstance(config, LlmRecipe):
         from neurodecode.llm.prepare import check_named
 
@@ -123,7 +139,7 @@ def prepare(payload: Mapping[str, Any]) -> dict[str, Any]:
         permute_labels=config.data.permute_labels,
         home=home,
     )
-    if isinstance(config, LlmRecipe):
+    if isinstance(config, LlmRecipe) and with_features:
         from neurodecode.llm.prepare import prepare_features
 
         _use_threads(payload)

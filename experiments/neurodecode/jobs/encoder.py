@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neurodecode.config import MODELS, EncoderRecipe, read_config
+from neurodecode.config import MODELS, EncoderRecipe, LlmRecipe, read_config
 from neurodecode.contracts import SentenceFacts
 from neurodecode.decoding.config import CtcDecodingConfig
 from neurodecode.decoding.ctc import greedy, prefix_beam
@@ -18,7 +18,7 @@ from neurodecode.jobs.folds import Numbering, fold_name, fold_seed, job_arithmet
 from neurodecode.training.checkpoint import save_encoder
 from neurodecode.training.encoder_fit import Encoded, encode, fit_encoder
 from neurodecode.training.evaluate import pick_device
-from neurodecode.training.sentences import read_sentences, sentence_facts
+from neurodecode.training.sentences import SentenceSet, read_sentences, sentence_facts
 from neurodecode.training.windows import read_meta
 from neurosweep.core.plugins import load_plugin
 from neurosweep.exec.job_api import JobContext
@@ -96,6 +96,18 @@ class Progress(Numbering):
         self, folder: Path, facts: SentenceFacts, config: EncoderRecipe, number: int
     ) -> nn.Module:
         """Return a model trained on a fold; seed and fold alone decide weights and order."""
+        train, dev = (read_sentences(folder, part, facts.subjects) for part in ("train", "dev"))
+        return self.fit(train, dev, facts, config, number)
+
+    def fit(
+        self,
+        train: SentenceSet,
+        dev: SentenceSet,
+        facts: SentenceFacts,
+        config: EncoderRecipe | LlmRecipe,
+        number: int,
+    ) -> nn.Module:
+        """Return a model trained on sentences."""
         seed = fold_seed(self.ctx.seed, number)
         torch.manual_seed(seed)
         family = load_plugin(MODELS, config.model.family, needs=("Config", "build"))
@@ -107,8 +119,8 @@ class Progress(Numbering):
             return model
         fit_encoder(
             model,
-            read_sentences(folder, "train", facts.subjects),
-            read_sentences(folder, "dev", facts.subjects),
+            train,
+            dev,
             config.training,
             seed=seed,
             log=self.log_of(number),

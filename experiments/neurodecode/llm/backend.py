@@ -125,6 +125,18 @@ def load_backend(config: LlmConfig) -> Backend:
     return backend
 
 
+def weights_sha(config: LlmConfig) -> str:
+    """Return the fingerprint of a language model's files without loading them.
+
+    Raises
+    ------
+    PluginError, MissingPackageError, DataError, ConfigError
+        When no backend has the name, or its files are not there.
+    """
+    module = load_plugin(BACKENDS, config.backend, needs=("load", "files"))
+    return fingerprint_files(module.files(config))
+
+
 def check_backend(config: LlmConfig) -> None:
     """Refuse a language model that is plainly not there, without loading it.
 

@@ -1,1 +1,1 @@
-"""Causal language models by name: every module here has ``load(config) -> Backend``."""
+"""Causal language models by name: every module has ``load(config)`` and ``files(config)``."""

@@ -96,9 +96,14 @@ def _backend(name: str, folder: Path, model: Any, tokenizer: Any, gguf_file: str
         msg = f"backend '{name}': the tokenizer in {folder} knows more tokens than the model"
         raise DataError(f"{msg} has embeddings; they do not belong together")
     pad_id = eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    files = files_of(folder, gguf_file)
+    return Backend(name, model, tokenizer, int(eos_id), int(pad_id), files)
+
+
+def files_of(folder: Path, gguf_file: str | None = None) -> tuple[Path, ...]:
+    """Return the files of a language model that decide what it says."""
     patterns = [gguf_file] if gguf_file else _MADE_OF
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
-    return Backend(name, model, tokenizer, int(eos_id), int(pad_id), tuple(files))
+    return tuple(sorted({file for pattern in patterns for file in folder.glob(pattern)}))
 
 
 def _first_line(error: Exception) -> str:

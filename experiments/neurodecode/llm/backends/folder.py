@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neurodecode.llm.backend import Backend
-from neurodecode.llm.backends._loading import check_folder, load_folder
+from neurodecode.llm.backends._loading import check_folder, files_of, load_folder
 from neurodecode.llm.config import LlmConfig
 from neurosweep.core.errors import ConfigError
 
@@ -32,6 +32,18 @@ def check(config: LlmConfig) -> None:
         As `load`.
     """
     check_folder("folder", _folder(config))
+
+
+def files(config: LlmConfig) -> tuple[Path, ...]:
+    """Return the files of the model.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `load`.
+    """
+    check(config)
+    return files_of(_folder(config))
 
 
 def _folder(config: LlmConfig) -> Path:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from neurodecode.llm.backend import Backend
-from neurodecode.llm.backends._loading import load_folder
+from neurodecode.llm.backends._loading import files_of, load_folder
 from neurodecode.llm.config import LlmConfig
 
 
@@ -18,5 +18,13 @@ def load(config: LlmConfig) -> Backend:  # noqa: ARG001 - every backend is loade
     DataError
         When the installation is damaged.
     """
-    folder = Path(str(resources.files("neurodecode") / "llm" / "shipped"))
-    return load_folder("shipped", folder)
+    return load_folder("shipped", _folder())
+
+
+def files(config: LlmConfig) -> tuple[Path, ...]:  # noqa: ARG001 - every backend is asked alike
+    """Return the files of the model."""
+    return files_of(_folder())
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("neurodecode") / "llm" / "shipped"))

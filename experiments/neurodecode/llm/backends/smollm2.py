@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from neurodecode.llm.backend import Backend
-from neurodecode.llm.backends._loading import load_folder
+from neurodecode.llm.backends._loading import files_of, load_folder
 from neurodecode.llm.config import LlmConfig
 from neurosweep.core.errors import DataError, MissingPackageError
 
@@ -37,6 +37,18 @@ def check(config: LlmConfig) -> None:  # noqa: ARG001 - every backend is checked
         As `load`.
     """
     weights_file()
+
+
+def files(config: LlmConfig) -> tuple[Path, ...]:  # noqa: ARG001 - every backend is asked alike
+    """Return the files of the model.
+
+    Raises
+    ------
+    MissingPackageError, DataError
+        As `load`.
+    """
+    file = weights_file()
+    return files_of(file.parent, file.name)
 
 
 def weights_file() -> Path:
