@@ -21,6 +21,7 @@ from neurosweep.cli.wording import (
 )
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.cost import hours_text
 from neurosweep.records.fold import load_state
 from neurosweep.records.trial import Purpose
 
@@ -90,7 +91,7 @@ def test_the_cost_is_that_of_all_rounds_and_is_said_in_a_line(study: StudyDir) -
     )
     assert [one["round"] for one in cost["rounds"]] == [0, 1, 2]
     text = cost_text(cost)
-    assert text.startswith(f"{cost['core_hours']:.2f} core-hours")
+    assert text.startswith(f"{hours_text(cost['core_hours'])} core-hours")
     assert "waited 1 s on average, 1 s at most" in text
     gpu = cost_text(cost | {"gpu_hours": 3.0, "lost_gpu_hours": 1.0, "restarts": 2})
     assert "3.00 GPU-hours, 1.00 of them without a score" in gpu

@@ -117,7 +117,7 @@ def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
             "count": counts[kind],
             "trial": trial.plan.trial,
             "attempt": attempt.number,
-            "text": str(attempt.error.get("text", "")),
+            "text": said(study, attempt),
             "meaning": POLICY[kind].meaning,
             "advice": POLICY[kind].advice,
             "refilled": POLICY[kind].refill,
@@ -125,6 +125,11 @@ def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
         }
         for kind, (trial, attempt) in order
     ]
+
+
+def said(study: StudyDir, attempt: AttemptState) -> str:
+    """Return what a failed attempt said, with paths from its study's folder on."""
+    return str(attempt.error.get("text", "")).replace(f"{study.root}/", "")
 
 
 def round_costs(state: StudyState, now: float) -> list[dict[str, Any]]:

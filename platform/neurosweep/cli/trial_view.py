@@ -8,7 +8,7 @@ from typing import Any
 from neurosweep.cli import exits
 from neurosweep.cli.console import Console
 from neurosweep.cli.parser import hint
-from neurosweep.cli.summary import show_path
+from neurosweep.cli.summary import said, show_path
 from neurosweep.cli.wording import changes_text, cost_text, duration, interval_text
 from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import StudyError
@@ -79,7 +79,7 @@ def trial_data(
         "metric": state.metric,
         "metrics": dict(trial.metrics),
         "interval": dict(trial.interval),
-        "attempts": [_attempt(attempt, now) for attempt in trial.attempts],
+        "attempts": [_attempt(study, attempt, now) for attempt in trial.attempts],
         "cost": trial_cost(trial, now).to_dict(),
         "folder": str(study.trial(plan.trial).root),
         "log": log,
@@ -98,12 +98,12 @@ def _meaning(state: StudyState, kind: Kind) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: AttemptState, now: float) -> dict[str, Any]:
+def _attempt(study: StudyDir, attempt: AttemptState, now: float) -> dict[str, Any]:
     return {
         "attempt": attempt.number,
         "outcome": None if attempt.outcome is None else attempt.outcome.value,
         "kind": attempt.kind.value,
-        "error": dict(attempt.error),
+        "error": {**attempt.error, "text": said(study, attempt)} if attempt.error else {},
         "job": attempt.job,
         "host": attempt.host,
         "started": attempt.started_t or None,
@@ -154,8 +154,10 @@ def _result(data: Mapping[str, Any]) -> str:
 
 def _kind_lines(data: Mapping[str, Any]) -> list[str]:
     error = data["attempts"][-1]["error"] if data["attempts"] else {}
-    said = clean_text(f"{error.get('type', '')}: {error.get('text', '')}".strip(": "), 400)
-    lines = [f"{data['kind']}: it {data['meaning']}" + (f" ({said})" if said else "")]
+    lines = [f"{data['kind']}: {data['meaning']}"]
+    if error:
+        type_ = "" if error["type"] in ("", data["kind"]) else f"{error['type']}: "
+        lines.append(f"what it said: {clean_text(type_ + error['text'], 400)}")
     if data["advice"]:
         lines.append(f"what to do: {data['advice']}")
     tries = data["tries"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neurosweep.cli.summary import show_path
+from neurosweep.records.cost import hours_text
 from neurosweep.records.metric_names import variant_label, variant_of
 from neurosweep.records.mlflow_names import clean_text
 
@@ -85,7 +86,7 @@ def failures_text(failures: Mapping[str, int]) -> str:
 
 def failure_lines(error: Mapping[str, Any]) -> list[str]:
     """Return what the last failure of a kind said, what to do, and where its log is."""
-    said = clean_text(error["text"].strip().split("\n")[0], 200)
+    said = clean_text(error["text"], 240)
     lines = [f"  {error['kind']}, last {error['trial']}: {said or error['meaning']}"]
     if error["advice"]:
         lines.append(f"    {error['meaning']}; {error['advice']}")
@@ -101,13 +102,13 @@ def cost_text(cost: Mapping[str, Any]) -> str:
     >>> cost_text(Cost(2.5, 0.0, 0.5, attempts=4, queue_s=40, queue_max_s=20).to_dict())
     '2.50 core-hours, 0.50 of them without a score; waited 10 s on average, 20 s at most'
     """
-    text = f"{cost['core_hours']:.2f} core-hours"
+    text = f"{hours_text(cost['core_hours'])} core-hours"
     lost = cost["lost_core_hours"]
     if cost["gpu_hours"]:
-        text += f", {cost['gpu_hours']:.2f} GPU-hours"
+        text += f", {hours_text(cost['gpu_hours'])} GPU-hours"
         lost = cost["lost_gpu_hours"]
-    if lost >= 0.005:
-        text += f", {lost:.2f} of them without a score"
+    if lost >= 0.001:
+        text += f", {hours_text(lost)} of them without a score"
     if cost["queue_max_s"] >= 1:
         mean, longest = duration(cost["queue_mean_s"]), duration(cost["queue_max_s"])
         text += f"; waited {mean} on average, {longest} at most"

@@ -145,6 +145,19 @@ def budget_hours(state: StudyState, now: float) -> float:
     return sum(held_seconds(a, now) * (a.gpus or a.cores) for a in attempts) / _HOUR_S
 
 
+def hours_text(hours: float) -> str:
+    """Return hours with two digits that count.
+
+    Examples
+    --------
+    >>> hours_text(12.345), hours_text(0.0123), hours_text(0.0004)
+    ('12.35', '0.012', '< 0.001')
+    """
+    if hours >= 0.1 or hours == 0:
+        return f"{hours:.2f}"
+    return f"{hours:.3f}" if hours >= 0.001 else "< 0.001"
+
+
 def _sum(trials: Iterable[TrialState], now: float | None, idle: float | None) -> Cost:
     core = gpu = lost_core = lost_gpu = waited = longest = 0.0
     started = restarts = 0

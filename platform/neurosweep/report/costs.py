@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from neurosweep.records.cost import Cost, round_cost, study_cost
+from neurosweep.records.cost import Cost, hours_text, round_cost, study_cost
 from neurosweep.records.mlflow_view import round_name
 from neurosweep.records.state import Phase, TrialState
 from neurosweep.report.data import ReportData
 from neurosweep.report.stats import median
-from neurosweep.report.tables import duration, hours
+from neurosweep.report.tables import duration
 
 _ALWAYS = ("core", "idle")
 _COLUMNS = {
@@ -46,9 +46,9 @@ def cost_table(data: ReportData) -> dict[str, Any]:
 
 
 def _note(data: ReportData, cost: Cost, trials: Sequence[TrialState]) -> str:
-    note = f"{hours(cost.core_hours)} core-hours"
+    note = f"{hours_text(cost.core_hours)} core-hours"
     if cost.gpu_hours:
-        note += f" and {hours(cost.gpu_hours)} GPU-hours"
+        note += f" and {hours_text(cost.gpu_hours)} GPU-hours"
     wall = data.state.wall_seconds
     if wall > 0:
         cores = cost.core_hours * 3600 / wall
@@ -76,8 +76,8 @@ def _has(key: str, cost: Cost) -> bool:
 def _cells(cost: Cost) -> dict[str, str]:
     lost, whole = cost.lost_core_hours, cost.core_hours
     return {
-        "core": hours(cost.core_hours),
-        "gpu": hours(cost.gpu_hours),
+        "core": hours_text(cost.core_hours),
+        "gpu": hours_text(cost.gpu_hours),
         "lost": f"{100 * lost / whole:.0f} %" if whole else "",
         "queue": duration(cost.queue_mean_s),
         "longest": duration(cost.queue_max_s),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurosweep.records.cost import study_cost
+from neurosweep.records.cost import hours_text, study_cost
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import TrialState
 from neurosweep.records.trial import Purpose
@@ -114,9 +114,9 @@ def _cost_tile(data: ReportData) -> dict[str, Any]:
     wall = data.state.wall_seconds
     note = f"{tables.duration(wall)} of wall time" if wall > 0 else ""
     if not cost.gpu_hours:
-        return {"name": "Core-hours", "value": tables.hours(cost.core_hours), "note": note}
-    note = f"{tables.hours(cost.core_hours)} core-hours; {note}".removesuffix("; ")
-    return {"name": "GPU-hours", "value": tables.hours(cost.gpu_hours), "note": note}
+        return {"name": "Core-hours", "value": hours_text(cost.core_hours), "note": note}
+    note = f"{hours_text(cost.core_hours)} core-hours; {note}".removesuffix("; ")
+    return {"name": "GPU-hours", "value": hours_text(cost.gpu_hours), "note": note}
 
 
 def _gain_tile(data: ReportData, mean: float) -> dict[str, Any]:

@@ -37,19 +37,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def hours(core_hours: float) -> str:
-    """Return core-hours with two digits that count.
-
-    Examples
-    --------
-    >>> hours(12.345), hours(0.0123), hours(0.0004)
-    ('12.35', '0.012', '< 0.001')
-    """
-    if core_hours >= 0.1 or core_hours == 0:
-        return f"{core_hours:.2f}"
-    return f"{core_hours:.3f}" if core_hours >= 0.001 else "< 0.001"
-
-
 def improvement_rows(data: ReportData) -> list[dict[str, str]]:
     """Return one row a strict improvement."""
     rows: list[dict[str, str]] = []
