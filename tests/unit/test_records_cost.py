@@ -112,6 +112,12 @@ def test_whole_seconds_of_accounting_make_no_second_slot():
     assert idle_share([[trial(first), trial(second)]]) == 0.0
 
 
+def test_an_end_that_was_noticed_late_makes_no_second_slot():
+    killed = attempt(0.0, 1.0, 0.0, done=False, ended_t=utc_iso(T0 + 5.0))
+    after = attempt(0.0, 3.0, 2.0)
+    assert idle_share([[trial(killed, phase=Phase.FAILED), trial(after)]]) == 0.0
+
+
 def test_the_time_between_rounds_is_nobodys():
     first = trial(attempt(seconds=100.0))
     later = trial(attempt(50_000.0, 0.0, 100.0), number=2)

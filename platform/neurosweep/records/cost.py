@@ -15,6 +15,7 @@ from neurosweep.core.clock import parse_iso
 from neurosweep.records.state import AttemptState, Phase, StudyState, TrialState
 
 _HOUR_S = 3600.0
+_WHOLE_S = 1.0  # accounting counts in whole seconds
 
 
 @dataclass(frozen=True)
@@ -207,11 +208,17 @@ def _spans(trial: TrialState, now: float | None) -> Iterator[_Span]:
         if attempt.started_t and held > 0:
             start = _start(attempt)
             intended = parse_iso(attempt.intended_t) if attempt.intended_t else start
-            left = start + (attempt.seconds or held)
-            yield _Span(min(intended, start), start, left, start + held)
+            yield _Span(min(intended, start), start, start + _ran(attempt, held), start + held)
+
+
+def _ran(attempt: AttemptState, held: float) -> float:
+    """Return for how long a job surely ran: its successor in the slot may be there already."""
+    if attempt.outcome is None:
+        return held
+    return attempt.seconds or max(attempt.held_s - _WHOLE_S, 0.0)
 
 
 def _peak(spans: list[_Span]) -> int:
-    """Return how many jobs ran at once; accounting's whole seconds would overlap, theirs do not."""
+    """Return how many jobs ran at once, as far as it is certain; one at least."""
     marks = [(span.start, 1) for span in spans] + [(span.left, -1) for span in spans]
-    return max(accumulate(step for _, step in sorted(marks)))
+    return max(1, *accumulate(step for _, step in sorted(marks)))

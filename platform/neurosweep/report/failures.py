@@ -23,7 +23,9 @@ def failure_rows(data: ReportData) -> list[dict[str, Any]]:
     for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0].value)):
         first = next(trial for trial in failed if trial.kind is kind)
         error = first.attempts[-1].error if first.attempts else {}
-        message = clean_text(f"{error.get('type', '')}: {error.get('text', '')}", 160)
+        type_ = "" if error.get("type") == kind.value else f"{error.get('type', '')}: "
+        text = str(error.get("text", "")).replace(f"{data.study.root}/", "")
+        message = clean_text(type_ + text, 200)
         rows.append(
             {
                 "kind": kind.value,
