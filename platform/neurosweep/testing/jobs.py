@@ -253,6 +253,7 @@ def noisy(ctx: JobContext) -> Iterator[Prediction]:
 def tell(ctx: JobContext) -> Iterator[Prediction]:
     """Print, as a line of JSON, in which process and with which variables it runs."""
     process = {"pid": os.getpid(), "parent": os.getppid(), "session": os.getsid(0)}
+    process["threads"] = ctx.threads
     words = {name: value for name, value in os.environ.items() if name.startswith("NEUROSWEEP_")}
     os.write(1, json.dumps(process | {"env": words}).encode() + b"\n")
     yield from _predictions(ctx, 0.1)
