@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from _devcluster import REPO, development_cluster
 from neurosweep.core.config import validate
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home, StudyDir
-from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
+from neurosweep.exec.slurm_watch import SlurmWatch
 from neurosweep.records.fold import load_state
 from neurosweep.records.spec import StudySpec
 from neurosweep.records.trial import Kind, Purpose
@@ -40,14 +41,16 @@ from neurosweep.research.journal import Hooks
 from neurosweep.research.setup import build_driver
 from neurosweep.research.together import run_together
 
-OWN_FAULTS = ("crash", "oom", "diverge", "segfault", "hang", "unknown_item", "sleepy")
-STUDIES = ("one", "two", "three")
+OWN_FAULTS = ("crash", "oom", "oom_gpu", "diverge", "segfault", "hang", "unknown_item", "sleepy")
+# In the last study a lost node or a preemption costs an attempt; elsewhere SLURM starts it again.
+STUDIES = {"one": True, "two": True, "three": False}
 
 
-def create(home: Home, name: str, rounds: int, trials: int) -> StudyDir:
+def create(home: Home, name: str, seed: int, rounds: int, trials: int) -> StudyDir:
     """Create a study some of whose trials fail by themselves."""
     data = {
         "name": name,
+        "seed": seed,
         "recipe": "instant",
         "entry": "neurosweep.testing",
         "agent": {"name": "random_search"},
@@ -81,7 +84,8 @@ class Hand:
     def _run(self) -> None:
         harms: list[Callable[[], None]] = [
             self.scancel, self.stop, self.kill_task, self.preempt, self.kill_node,
-            self.restart_controller, self.restart_accounting, self.scancel,
+            self.cancel_as_admin, self.spoil_code, self.restart_controller,
+            self.restart_accounting,
         ]  # fmt: skip
         number = 0
         while not self._over.wait(self._pause_s):
@@ -104,9 +108,34 @@ class Hand:
 
     def stop(self) -> None:
         """Ask a driver to stop one of its trials."""
-        study = self._studies[self._rng.choice(STUDIES)]
-        open_ = [n for n, t in load_state(study).trials.items() if t.open_attempt is not None]
-        send_request(study, "stop", trial=self._rng.choice(open_))
+        study, trial = self._rng.choice(self._open_trials())
+        send_request(study, "stop", trial=trial)
+
+    def _open_trials(self) -> list[tuple[StudyDir, str]]:
+        return [
+            (study, name)
+            for study in self._studies.values()
+            for name, trial in load_state(study).trials.items()
+            if trial.open_attempt is not None
+        ]
+
+    def cancel_as_admin(self) -> None:
+        """Cancel one task as somebody else, who may."""
+        add = ["sacctmgr", "-i", "add", "user", "nobody", "account=root", "adminlevel=Admin"]
+        subprocess.run(add, timeout=20, capture_output=True)
+        words = ["runuser", "-u", "nobody", "--", "scancel", self._rng.choice(self._running())]
+        subprocess.run(words, check=True, timeout=20)
+
+    def spoil_code(self) -> None:
+        """Let a trial that waits for its start demand code from elsewhere."""
+        waiting = [
+            study.trial(name)
+            for study, name in self._open_trials()
+            if not study.trial(name).attempt(1).claim.exists()
+        ]
+        path = self._rng.choice(waiting).run_json
+        data = read_json(path) | {"code_roots": {"neurosweep": "/nowhere"}}
+        path.write_text(json.dumps(data), encoding="utf-8")
 
     def kill_task(self) -> None:
         """Kill the process of one task."""
@@ -116,8 +145,8 @@ class Hand:
             for path in study.root.glob("trials/*/attempts/*/claim.json")
             if not (path.parent / "status.json").exists()
         ]
-        pid = int(read_json(self._rng.choice(claims))["pid"])
-        subprocess.run(["kill", "-9", str(pid)], check=True)
+        pids = {int(read_json(path)["pid"]) for path in claims} - {os.getpid()}  # revoked ones
+        subprocess.run(["kill", "-9", str(self._rng.choice(sorted(pids)))], check=True)
 
     def preempt(self) -> None:
         """Run something urgent on every slot for a moment."""
@@ -152,39 +181,37 @@ def memory_mb() -> float:
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def drive(
-    folder: Path, studies: Mapping[str, StudyDir], slots: int
-) -> tuple[list[dict[str, Any]], SlurmWatch]:
-    """Run all studies; return a sample at the end of every round, and what asked SLURM."""
-    profile = folder / "profile.toml"
-    profile.write_text(
-        f'partition = "main"\nthrottle = {slots}\npoll_s = 2.0\nmem_gb = 0.4\n', encoding="utf-8"
-    )
+def drive(folder: Path, studies: Mapping[str, StudyDir], slots: int) -> list[dict[str, Any]]:
+    """Run all studies; return a sample at the end of every round."""
+    text = f'partition = "main"\nthrottle = {slots}\npoll_s = 2.0\nmem_gb = 0.4\n'
+    profiles = {name: folder / f"{name}.toml" for name in studies}
+    for name, requeue in STUDIES.items():
+        profiles[name].write_text(f"{text}requeue = {str(requeue).lower()}\n", encoding="utf-8")
     pool: dict[str, object] = {}
     samples: list[dict[str, Any]] = []
     began = time.monotonic()
 
     def on_round_closed(study: StudyDir, number: int) -> None:
-        watch = _watch_of(pool)
+        queries = sum(watch.queries for watch in _watches(pool))
         sample = {
             "study": study.study_id, "round": number, "s": round(time.monotonic() - began, 1),
-            "rss_mb": round(memory_mb(), 1), "queries": watch.queries,
+            "rss_mb": round(memory_mb(), 1), "queries": queries,
         }  # fmt: skip
         samples.append(sample)
         print(json.dumps(sample), flush=True)
 
     hooks = Hooks(on_round_closed=on_round_closed)
     drivers = {
-        name: build_driver(study, on=f"slurm:{profile}", hooks=hooks, pool=pool)
+        name: build_driver(study, on=f"slurm:{profiles[name]}", hooks=hooks, pool=pool)
         for name, study in studies.items()
     }
     endings = run_together(drivers)
     print({name: str(ending) for name, ending in endings.items()}, flush=True)
-    return samples, _watch_of(pool)
+    return samples
 
 
-def _watch_of(pool: Mapping[str, object]) -> SlurmWatch:
-    return next(value for key, value in pool.items() if key.startswith(POOL_KEY))  # type: ignore[return-value]
+def _watches(pool: Mapping[str, object]) -> list[SlurmWatch]:
+    return [value for value in pool.values() if isinstance(value, SlurmWatch)]
 
 
 def judge(studies: Mapping[str, StudyDir], rounds: int, trials: int) -> int:
@@ -224,16 +251,19 @@ def main() -> int:
     ):
         Path(folder).chmod(0o755)
         home = Home(Path(folder) / "home")
-        studies = {name: create(home, name, args.rounds, args.trials) for name in STUDIES}
+        studies = {
+            name: create(home, name, seed, args.rounds, args.trials)
+            for seed, name in enumerate(STUDIES)
+        }
         with Hand(cluster, studies, args.pause) as hand:
-            samples, watch = drive(Path(folder), studies, args.slots)
+            samples = drive(Path(folder), studies, args.slots)
         print(json.dumps({"harm done": hand.done}))
         broken = judge(studies, args.rounds, args.trials)
-        minutes = samples[-1]["s"] / 60
+        minutes, queries = samples[-1]["s"] / 60, samples[-1]["queries"]
         tenth = max(len(samples) // 10, 1)
         print(
             f"{3 * args.rounds * args.trials} trials in {minutes:.1f} min; "
-            f"queries {watch.queries}, {watch.queries / minutes:.1f} a minute; "
+            f"queries {queries}, {queries / minutes:.1f} a minute; "
             f"memory {samples[tenth]['rss_mb']} MB after a tenth, "
             f"{samples[-1]['rss_mb']} MB at the end"
         )

@@ -106,18 +106,18 @@ class Ledger:
         self._path = path
         self._clock = clock or SystemClock()
         self._known = known
-        self._events: list[dict[str, Any]] = []
-        self._prev = _GENESIS
+        self._count, self._prev = 0, _GENESIS
         if path.exists():
             content = _read(path)
-            self._events, good, self._prev = _parse(path, content)
+            events, good, self._prev = _parse(path, content)
+            self._count = len(events)
             if good < len(content):
                 os.truncate(path, good)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """All events so far, oldest first."""
-        return self._events
+        """All events so far, oldest first, read from the file: a long study's are not kept."""
+        return read_ledger(self._path) if self._count else []
 
     def append(self, event: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Append one event and wait until it is on disk.
@@ -130,7 +130,7 @@ class Ledger:
         assert event in self._known, event
         line: dict[str, Any] = {
             "v": 1,
-            "seq": len(self._events) + 1,
+            "seq": self._count + 1,
             "t": utc_iso(self._clock.now()),
             "event": event,
             "data": dict(data),
@@ -143,9 +143,10 @@ class Ledger:
             raise LedgerError(msg) from error
         self._write(body + b"\n")
         self._prev = sha256_bytes(body)
-        # What is kept is what was written: callers may change their objects later.
-        self._events.append(loads_strict(body))
-        return self._events[-1]
+        self._count += 1
+        # What is returned is what was written: callers may change their objects later.
+        written: dict[str, Any] = loads_strict(body)
+        return written
 
     def _write(self, line: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
