@@ -11,7 +11,7 @@ from typing import Any
 
 import submitit
 
-from neurosweep.core.errors import ConfigError, ExecutorError
+from neurosweep.core.errors import ConfigError, ExecutorError, UnreachableError
 from neurosweep.core.files import atomic_write_text
 from neurosweep.exec.profiles import Profile
 from neurosweep.exec.protocol import TaskSpec
@@ -58,8 +58,10 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     ------
     ConfigError
         When a task is shorter than its trial may take, and cannot go on after its end.
+    UnreachableError
+        When SLURM does not answer. It may have queued the array all the same.
     ExecutorError
-        When sbatch refuses or does not answer. It may have queued the array all the same.
+        When sbatch refuses.
     """
     file = _BatchFile(folder=part.folder, max_num_timeout=0)
     limit_s = limit_minutes(profile, tasks) * 60
@@ -75,6 +77,8 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     atomic_write_text(path, text)
     try:
         output = run_slurm(["sbatch", str(path)], SUBMIT_TIMEOUT_S)
+    except UnreachableError:
+        raise
     except ExecutorError as error:
         msg = f"sbatch refused the array {part.name}: {error}"
         raise ExecutorError(msg) from error

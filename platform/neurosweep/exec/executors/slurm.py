@@ -291,8 +291,12 @@ class SlurmExecutor:
         if claim is None or (claim.restart and not absent):
             return
         held = None
-        if seen is not None and seen.row is not None and seen.row.elapsed_s:
-            held = seen.row.elapsed_s + (now - seen.t)
+        row = None if seen is None else seen.row
+        if seen is not None and row is not None and row.elapsed_s is not None:
+            # A job that completes may be shown with no time.
+            held = (
+                row.elapsed_s + (now - seen.t) if row.word == "RUNNING" else row.elapsed_s or None
+            )
         task.view = TaskView(
             TaskPhase.ENDED,
             task.job_id,
