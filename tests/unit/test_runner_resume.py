@@ -164,14 +164,14 @@ def test_killed_between_two_saves_nothing_is_missing_and_nothing_twice(
 def test_a_place_shorter_than_the_job_is_taken_again_and_again(
     home: Home, cluster: Cluster
 ) -> None:
-    task = steps_task(home)
-    codes = []
+    task = make_task(home, "steps", settings=STEPS | {"fault.delay_s": 0.08})
+    codes: list[int] = []
     while not task.files.status.exists():
-        codes.append(cluster.run(task, len(codes), NEUROSWEEP_TASK_S="0.8"))
-        assert len(codes) < 12
+        codes.append(cluster.run(task, len(codes), NEUROSWEEP_TASK_S="1.2"))
+        assert len(codes) < 24
     assert codes[-1] == 0
-    assert set(codes[:-1]) == {5}
-    assert assert_like_undisturbed(task, home)["restarts"] == len(codes) - 1
+    assert set(codes[:-1]) <= {5}
+    assert assert_like_undisturbed(task, home)["restarts"] == len(codes) - 1 > 0
 
 
 def test_a_job_that_never_saves_does_not_come_back_for_ever(home: Home, cluster: Cluster) -> None:

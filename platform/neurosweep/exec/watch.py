@@ -150,7 +150,7 @@ class Watch:
         """Ask the job to leave before its place on the cluster ends: signals may come late."""
         left = self._time_left()
         if left <= self._early_s():
-            self._request_leave(now + left - _LAST_S)
+            self._request_leave(now + left - min(_LAST_S, (self._lease.seconds or 0.0) / 8.0))
 
     def _time_left(self) -> float:
         if self._lease.seconds is None:
