@@ -78,6 +78,9 @@ def test_experiment_is_the_study_parent_a_round_child_a_trial(make: MakeBuilder)
         f"</pre><script>{failed['tags']['ns.kind']}</script>"
     )
     assert "; " in failed["tags"]["ns.meaning"]
+    note = failed["tags"]["mlflow.note.content"]
+    assert note.startswith(f"**{failed['tags']['ns.kind']}**: ")
+    assert note.endswith(f"{failed['tags']['ns.log_tail']}\n```")
     assert "ns.log_tail" not in scored[0]["tags"]
     cost = {name for name, *_ in runs["study"]["metrics"]}
     assert {"cost.core_hours", "cost.gpu_hours", "cost.queue_s"} <= cost

@@ -16,16 +16,29 @@ from neurosweep.records.metric_names import variant_label, variant_of
 from neurosweep.records.mlflow_files import (
     adapter_files,
     curve_points,
+    failure_tags,
     kept,
     predictions_table,
     trial_artifacts,
 )
 from neurosweep.records.score_files import read_scores
+from neurosweep.records.state import Phase
+from neurosweep.records.trial import POLICY
 
 
 def write_lines(path: Path, lines: list[object]) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def test_a_log_cannot_leave_its_block_of_the_description(tmp_path: Path) -> None:
+    study, _ = build_study(tmp_path, rounds=1, per_round=6, fail_share=0.9)
+    trial = next(t for t in load_state(study).trials.values() if t.phase is Phase.FAILED)
+    log = study.trial(trial.plan.trial).attempt(1).log
+    log.write_text("a\n````\n# not a title <b>x</b>\n", encoding="utf-8")
+    note = failure_tags(study, trial)["mlflow.note.content"]
+    assert note.endswith("`````text\na\n````\n# not a title <b>x</b>\n`````")
+    assert POLICY[trial.kind].advice in note
 
 
 @given(st.integers(min_value=64, max_value=20_000))

@@ -25,9 +25,9 @@ from neurosweep.records.mlflow_client import (
 )
 from neurosweep.records.mlflow_files import (
     curve_points,
+    failure_tags,
     file_artifact,
     file_stamp,
-    log_tags,
     report_files,
     round_figure_files,
     trial_artifacts,
@@ -266,7 +266,7 @@ class Mirror:
             return
         view = trial_view(self._state, trial, parent)
         if trial.phase is Phase.FAILED:
-            view = replace(view, tags={**view.tags, **log_tags(self._study, trial)})
+            view = replace(view, tags={**view.tags, **failure_tags(self._study, trial)})
         shown = self._shown.get(trial_id)
         if shown is not None and shown.attempt != view.attempt:
             store.supersede(shown.run_id)

@@ -18,7 +18,7 @@ from neurosweep.records.log_tail import log_tail
 from neurosweep.records.mlflow_points import Point, metric_key
 from neurosweep.records.score_files import scores_content
 from neurosweep.records.state import Phase, StudyState, TrialState
-from neurosweep.records.trial import Purpose
+from neurosweep.records.trial import POLICY, Purpose
 
 _DENSE = 64
 _MAX_NAMES = 40
@@ -139,12 +139,29 @@ def trial_artifacts(
     return found
 
 
-def log_tags(study: StudyDir, trial: TrialState) -> dict[str, str]:
-    """Return the last lines of a failed trial's log as a tag, when there are any."""
+def failure_tags(study: StudyDir, trial: TrialState) -> dict[str, str]:
+    """Return what a failed trial's run says of its failure: a description, and a tag of its log.
+
+    The log stands in a fenced block, whose fence is longer than any row of backticks in it.
+    """
     if not trial.attempts:
         return {}
-    tail = log_tail(study, trial.plan.trial, trial.attempts[-1], _TAG_LINES)
-    return {"ns.log_tail": tail[-_TAG_CHARACTERS:]} if tail else {}
+    attempt, policy = trial.attempts[-1], POLICY[trial.kind]
+    tail = log_tail(study, trial.plan.trial, attempt, _TAG_LINES)[-_TAG_CHARACTERS:]
+    said = str(attempt.error.get("text", "")).strip()
+    parts = [f"**{trial.kind.value}**: {policy.meaning}", policy.advice, _fenced(said)]
+    parts += ["End of its log:", _fenced(tail)] if tail else []
+    tags = {"mlflow.note.content": "\n\n".join(part for part in parts if part)}
+    return tags | ({"ns.log_tail": tail} if tail else {})
+
+
+def _fenced(text: str) -> str:
+    """Return text as a block of code of Markdown, which shows it as it is."""
+    if not text:
+        return ""
+    longest = max((len(row) for row in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def adapter_files(ckpt: Path) -> dict[str, bytes]:
