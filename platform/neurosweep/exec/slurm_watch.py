@@ -72,6 +72,10 @@ class SlurmWatch:
         self.looks = 0
         self.trouble = ""
 
+    def now(self) -> float:
+        """Return the time that sightings carry, in seconds."""
+        return self._monotonic()
+
     def track(self, job_id: str, name: str, since: float) -> None:
         """Watch a job.
 

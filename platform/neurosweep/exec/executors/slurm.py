@@ -188,7 +188,7 @@ class SlurmExecutor:
         """
         self._cancel_doomed()
         self._watch.look(self._poll_s)
-        now = time.monotonic()
+        now = self._watch.now()
         fresh = self._watch.looks != self._looks
         self._looks = self._watch.looks
         look_at_files = fresh or now - self._files_at >= _FILES_S
@@ -308,7 +308,7 @@ class SlurmExecutor:
         )
 
     def _cancel_doomed(self) -> None:
-        now = time.monotonic()
+        now = self._watch.now()
         if not self._doomed or now < self._cancel_at:
             return
         doomed = sorted(self._doomed)
