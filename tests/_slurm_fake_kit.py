@@ -67,7 +67,7 @@ def drive_slurm_apart(
         try:
             drive_slurm(study, on, pace=pace, boundary=boundary)
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the end of a process
             traceback.print_exc()
         finally:
             os._exit(code)

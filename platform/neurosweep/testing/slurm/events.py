@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from signal import SIGCONT, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP
 
 from neurosweep.testing.slurm.lives import Lives
 from neurosweep.testing.slurm.model import NEVER, RUNNING, SUSPENDED, Doom, Task, local_time
@@ -96,8 +95,7 @@ class Strikes:
         return dooms[fault.does]
 
     def _kill(self, _fault: TaskFault, task: Task) -> None:
-        if task.pid:
-            os.killpg(task.pid, 9)
+        self._lives.send(task, SIGKILL)
 
     def _preempt(self, fault: TaskFault, task: Task) -> None:
         """Warn, wait, end; who leaves during the grace time has ended by itself."""

@@ -25,7 +25,6 @@ from neurosweep.testing.slurm.script import Event, FaultScript
 
 Later = Callable[[float, Callable[[], None]], None]
 Log = Callable[[Mapping[str, Any]], None]
-WITHOUT_PROCESS = "without a process"
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,15 @@ class Setup:
     log: Path
 
 
+@dataclass
+class _Process:
+    """One started process, and the attempt that it has claimed."""
+
+    task: Task
+    restart: int
+    folder: str = ""
+
+
 class Lives:
     """Start and end tasks.
 
@@ -90,13 +98,12 @@ class Lives:
         self.later = later
         self.strike: Callable[[Task, str], None] = lambda _task, _at: None
         self._log = log
-        self._processes: dict[int, tuple[Task, int, str]] = {}
+        self._processes: dict[int, _Process] = {}
 
     def start(self, task: Task, node: str) -> None:
         """Give a task its node and fork its process."""
         task.state, task.reason, task.node = RUNNING, "None", node
         task.start, task.end, task.doom, task.shown = time.time(), 0.0, None, ""
-        task.folder = ""
         what = task.array.what
         faults = [f for f in self.script.tasks if self.meets(f, task)]
         late = {name: f.seconds(1.0) for f in faults if f.does is Event.LATE for name in f.files}
@@ -115,7 +122,7 @@ class Lives:
                 self.site.spool,
             )
         )
-        self._processes[task.pid] = (task, task.restarts, task.job_id)
+        self._processes[task.pid] = _Process(task, task.restarts)
         self._note("start", task, pid=task.pid, node=node)
         self._watch_the_limit(task)
         self.strike(task, "started")
@@ -152,13 +159,12 @@ class Lives:
 
     def reaped(self, pid: int, status: int) -> None:
         """Take note of the end of a process."""
-        task, restart, _ = self._processes.pop(pid)
+        process = self._processes.pop(pid)
+        task, restart, folder = process.task, process.restart, process.folder
         code = os.waitstatus_to_exitcode(status)
         exit_code = f"0:{-code}" if code < 0 else f"{code}:0"
-        present = task.pid == pid
-        folder = task.folder if task.restarts == restart else ""
         self._note("exit", task, pid=pid, restart=restart, exit=exit_code, folder=folder)
-        if not present:
+        if task.pid != pid:
             return
         task.pid = 0
         if task.doom is None:
@@ -198,10 +204,9 @@ class Lives:
         return list(self._processes)
 
     def claimed(self, pid: int, folder: str) -> None:
-        """Take note of the attempt that a task has claimed."""
-        task, restart, _ = self._processes.get(pid, (None, 0, ""))
-        if task is not None and task.restarts == restart:
-            task.folder = folder
+        """Take note of the attempt that a process has claimed."""
+        if pid in self._processes:
+            self._processes[pid].folder = folder
 
     def _kill(self, task: Task, pid: int) -> None:
         if task.pid == pid:

@@ -92,8 +92,6 @@ class Task:
         Its earlier starts.
     pid
         Process of the present life; 0 while there is none.
-    folder
-        Folder of the attempt that the present life has claimed.
     doom
         What is said when its process has ended.
     held, hidden_until, shown
@@ -113,7 +111,6 @@ class Task:
     restarts: int = 0
     lives: list[Life] = field(default_factory=list)
     pid: int = 0
-    folder: str = ""
     doom: Doom | None = None
     held: bool = False
     hidden_until: float = 0.0

@@ -122,6 +122,9 @@ def fork_task(start: Start) -> int:
     sys.stderr.flush()
     pid = os.fork()
     if pid:
+        # Here and there: whoever comes first, the group exists before anybody signals it.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
         return pid
     code = 1
     try:
@@ -136,7 +139,7 @@ def fork_task(start: Start) -> int:
 
 
 def _be_the_task(start: Start) -> int:
-    os.setsid()
+    os.setpgid(0, 0)
     _forget_the_cluster()
     start.output.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
