@@ -233,6 +233,32 @@ def test_a_second_driver_is_refused_and_a_driver_obeys(shell: Shell) -> None:
     assert resumed.code == exits.NOT_REACHED
 
 
+def test_a_running_study_is_steered_trial_by_trial(shell: Shell) -> None:
+    slow = "\n[set]\nfault.delay_s = 0.5\n"
+    told = "[notify]\ncommand = 'echo \"$NEUROSWEEP_EVENT\" >> told.txt'\n"
+    shell.write("study.toml", STUDY + slow + told)
+    process = shell.start("study", "start", "study.toml", "--workers", "1", "--no-mlflow")
+    wait_for(lambda: any((p / "trials/r01t000/attempts").is_dir() for p in shell.studies()))
+    stopped = shell.run("trial", "stop", "r01t002", "--reason", "dull", "--json")
+    assert (stopped.code, stopped.json["obeyed"]) == (exits.OK, True), stopped.err
+    cloned = shell.run("trial", "clone", "r01t000", "--set", "model.rank=4", "--json")
+    assert (cloned.code, cloned.json["obeyed"]) == (exits.OK, True), cloned.err
+    assert "in a place of the next round" in cloned.err
+    faster = shell.run("study", "throttle", "study.toml", "3")
+    assert "it runs 3 trials at a time" in faster.out
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == exits.OK, out + err
+    assert "6 of 6 search trials ended" in out
+    shown = shell.run("trial", "show", "r01t002", "--json").json
+    assert (shown["state"], shown["kind"]) == ("failed", "stopped")
+    clone = shell.run("trial", "show", "r02t000", "--json").json
+    assert (clone["source"], clone["overrides"]["model.rank"]) == ("clone", 4)
+    late = shell.run("trial", "clone", "r01t000")
+    assert (late.code, "has ended" in late.err) == (exits.USER_ERROR, True)
+    events = (shell.studies()[0] / "told.txt").read_text(encoding="utf-8").split()
+    assert sorted(events) == ["round_closed"] * 3 + ["study_closed"]
+
+
 def test_a_study_without_driver_is_cancelled_here(shell: Shell) -> None:
     shell.write("study.toml", STUDY.replace('"instant"', '"crash"'))
     assert shell.run("study", "start", "study.toml", *RUNS).code == exits.NOT_REACHED

@@ -28,7 +28,7 @@ _MAX_FILE_BYTES = 32 * 1024 * 1024
 _MAX_ADAPTER_BYTES = 64 * 1024 * 1024
 _ADAPTER_NAME = re.compile(r"\w[\w.-]{0,99}\.(json|safetensors)", re.ASCII)
 _TAG_LINES = 12
-_TAG_CHARACTERS = 2000
+_TAG_WIDTH = 140
 _NOT_CURVES = frozenset({"step", "epoch", "t"})
 
 
@@ -147,7 +147,8 @@ def failure_tags(study: StudyDir, trial: TrialState) -> dict[str, str]:
     if not trial.attempts:
         return {}
     attempt, policy = trial.attempts[-1], POLICY[trial.kind]
-    tail = log_tail(study, trial.plan.trial, attempt, _TAG_LINES)[-_TAG_CHARACTERS:]
+    lines = log_tail(study, trial.plan.trial, attempt, _TAG_LINES).split("\n")
+    tail = "\n".join(line[:_TAG_WIDTH] for line in lines)
     said = str(attempt.error.get("text", "")).strip()
     parts = [f"**{trial.kind.value}**: {policy.meaning}", policy.advice, _fenced(said)]
     parts += ["End of its log:", _fenced(tail)] if tail else []
