@@ -128,11 +128,13 @@ class SlurmWatch:
             return False
         self._due, self._last = math.inf, now
         try:
-            self._ask(now)
+            self._ask()
         except ExecutorError as error:
             if not self.trouble:
                 logger.warning("SLURM cannot be asked, jobs are taken to go on: %s", error)
             self.trouble = str(error)
+            # A controller in trouble keeps its askers waiting: leave it some peace.
+            self._last = 2.0 * self._monotonic() - now
             return False
         if self.trouble:
             logger.info("SLURM answers again")
@@ -140,10 +142,11 @@ class SlurmWatch:
         self.looks += 1
         return True
 
-    def _ask(self, now: float) -> None:
+    def _ask(self) -> None:
         names = {job.name for job in self._jobs.values()}
         self.count()
         queued = queue_rows(names)
+        now = self._monotonic()  # an answer may take its time
         missing = [job for job in self._jobs if self._row_of(queued, job) is None]
         ended, answered = self._ended(missing) if missing else ({}, True)
         for job_id in self._jobs:

@@ -25,7 +25,7 @@ from neurosweep.exec.slurm_judge import explained, has_finished, judge
 from neurosweep.exec.slurm_parts import new_part
 from neurosweep.exec.slurm_state import STUCK, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
-from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
+from neurosweep.exec.slurm_watch import POOL_KEY, Sighting, SlurmWatch
 from neurosweep.records.trial import Kind
 
 logger = logging.getLogger(__name__)
@@ -290,22 +290,30 @@ class SlurmExecutor:
         claim = has_finished(task.spec.files, task.job_id)
         if claim is None or (claim.restart and not absent):
             return
-        held = None
-        row = None if seen is None else seen.row
-        if seen is not None and row is not None and row.elapsed_s is not None:
-            # A job that completes may be shown with no time.
-            held = (
-                row.elapsed_s + (now - seen.t) if row.word == "RUNNING" else row.elapsed_s or None
-            )
+        held = None if seen is None or claim.restart else self._held(task, seen, now)
         task.view = TaskView(
             TaskPhase.ENDED,
             task.job_id,
             reason="its status says so",
             kind_hint=task.why,
             host=task.view.host or claim.mark.host,
-            held_s=None if claim.restart else held,
+            held_s=held,
             restarts=claim.restart,
         )
+
+    def _held(self, task: _Task, seen: Sighting, now: float) -> float | None:
+        """Return for how long a task that has written its status held its cores."""
+        row = seen.row
+        if row is None or row.word != "RUNNING" or row.elapsed_s is None:
+            # A job that completes may be shown with no time.
+            return None if row is None else row.elapsed_s or None
+        try:
+            age = time.time() - task.spec.files.status.stat().st_mtime
+        except OSError:
+            age = 0.0
+        # The file server's clock may be wrong; the status came after the last look at it.
+        ended = max(now - max(age, 0.0), self._files_at, seen.t)
+        return row.elapsed_s + ended - seen.t
 
     def _cancel_doomed(self) -> None:
         now = self._watch.now()
