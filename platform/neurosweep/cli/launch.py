@@ -185,6 +185,7 @@ def _driver(study: StudyDir, options: RunOptions, progress: _Progress) -> Driver
         on_event=progress.on_event,
         on_round_closed=progress.on_round_closed,
         on_tick=progress.on_tick,
+        on_executor=progress.on_executor,
     )
     mirror = ProcessMirror(study, home_of(study)) if options.mlflow else None
     return build_driver(study, on=options.on, workers=options.workers, mirror=mirror, hooks=hooks)
@@ -214,6 +215,10 @@ class _Progress:
         self._state = state
         self._view.update(self._summary)
         self._notifier.tick(state)
+
+    def on_executor(self, error: str) -> None:
+        """Take note of whether the executor answers."""
+        self._notifier.executor(error)
 
     def on_round_closed(self, _study: StudyDir, number: int) -> None:
         """Show the round's end and draw it; the last page follows when the study closes."""

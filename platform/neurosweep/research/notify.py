@@ -118,10 +118,10 @@ class Notifier:
         self._told.pop(key, None)
         self._tell("trouble", key, text)
 
-    def executor(self, error: str | None) -> None:
-        """Take note that the executor could be asked (None), or could not, and why."""
+    def executor(self, error: str) -> None:
+        """Take note of why the executor cannot be asked; empty when it answers."""
         now = self._clock.monotonic()
-        if error is None:
+        if not error:
             self._unreachable_since = None
         elif self._unreachable_since is None:
             self._unreachable_since = now

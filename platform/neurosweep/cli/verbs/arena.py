@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from neurosweep.core.layout import StudyDir
     from neurosweep.research.arena import Arena
     from neurosweep.research.loop import Driver
+    from neurosweep.research.notify import Notifier
 
 _WHICH = "an arena's id, or its name when there is one of it"
 _HEADER = ("arm", "agent", "state", "trials", "best", "default", "core-h")
@@ -102,21 +103,26 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _drive(arena: Arena, console: Console, options: RunOptions) -> int:
-    from neurosweep.cli.launch import check_place
-    from neurosweep.core.errors import NeurosweepError
+    from neurosweep.cli.launch import check_place, notifier_of
+    from neurosweep.core.errors import LockedError, NeurosweepError
     from neurosweep.records.fold import load_state
     from neurosweep.research.together import run_together
 
     states = {label: load_state(study) for label, study in arena.studies.items()}
     pool: dict[str, object] = {}
     drivers: dict[str, Driver] = {}
+    notifiers: dict[str, Notifier] = {}
     for label, study in arena.studies.items():
         if states[label].closed is None:
             check_place(options.on or states[label].spec["execution"]["on"])
-            drivers[label] = _driver(label, study, console, options, pool)
+            notifiers[label] = notifier_of(study, states[label], options)
+            drivers[label] = _driver(label, study, console, options, pool, notifiers[label])
     console.take_logs()
     endings = run_together(drivers) if drivers else {}
     errors = {label: end for label, end in endings.items() if isinstance(end, NeurosweepError)}
+    for label, error in errors.items():
+        if not isinstance(error, LockedError):
+            notifiers[label].trouble("driver", f"its driver has ended: {error}")
     return _show(arena, console, errors)
 
 
@@ -126,6 +132,7 @@ def _driver(
     console: Console,
     options: RunOptions,
     pool: dict[str, object],
+    notifier: Notifier,
 ) -> Driver:
     from neurosweep.cli.summary import home_of
     from neurosweep.records.mlflow_worker import ProcessMirror
@@ -140,6 +147,7 @@ def _driver(
             console.line(f"{label}: round {data['round']} closed, {counts}{best}")
         elif event["event"] == "study_closed":
             _report(study, label, console)
+        notifier.on_event(event)
 
     mirror = ProcessMirror(study, home_of(study)) if options.mlflow else None
     return build_driver(
@@ -147,7 +155,7 @@ def _driver(
         on=options.on,
         workers=options.workers,
         mirror=mirror,
-        hooks=Hooks(on_event=on_event),
+        hooks=Hooks(on_event=on_event, on_tick=notifier.tick, on_executor=notifier.executor),
         pool=pool,
     )
 
