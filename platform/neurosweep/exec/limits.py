@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -118,7 +117,7 @@ def peak_memory_mb() -> float:
     return peak / _KILOBYTE
 
 
-class _SeedNumpyLater(MetaPathFinder):
+class _SeedNumpyLater:
     """Seed numpy's global state when a job imports it."""
 
     def __init__(self, seed: int) -> None:
