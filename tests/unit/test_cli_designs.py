@@ -41,12 +41,18 @@ def test_a_sweep_trains_every_combination_once() -> None:
     assert spec.set == {"data.items": 3}
 
 
+def test_what_has_one_value_is_no_axis_unless_there_is_none() -> None:
+    texts = ["training.epochs=5,10", "model.rank=16"]
+    data = grid_design("instant", TESTING, texts, None)
+    assert data["search"]["exposed"] == ["training.epochs"]
+    assert data["set"] == {"model.rank": 16}
+    data = grid_design("instant", TESTING, texts[1:], None)
+    assert (data["search"]["exposed"], data["budget"]["trials_per_round"]) == (["model.rank"], 1)
+
+
 def test_what_is_prepared_once_is_said_by_the_recipe() -> None:
     texts = ["training.epochs=5,10", "model.rank=16"]
-    assert grid_design("instant", TESTING, texts, None)["search"]["exposed"] == [
-        "training.epochs",
-        "model.rank",
-    ]
+    assert "model.rank" not in grid_design("instant", TESTING, texts, None)["search"]["exposed"]
     data = grid_design("staged", TESTING, texts, None)
     assert data["search"]["exposed"] == ["training.epochs"]
     assert data["set"] == {"model.rank": 16}

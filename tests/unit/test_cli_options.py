@@ -9,6 +9,7 @@ import pytest
 from neurosweep.cli.options import (
     add_budget,
     add_running,
+    anywhere,
     execution_changes,
     home_flag,
     open_home,
@@ -107,3 +108,11 @@ def test_a_command_names_the_home_unless_it_is_the_default(
     assert home_flag(Home(tmp_path / "my home")) == f" --home '{tmp_path}/my home'"
     monkeypatch.setenv("NEUROSWEEP_HOME", str(tmp_path))
     assert home_flag(Home(tmp_path)) == ""
+
+
+def test_a_profile_that_is_a_file_is_found_from_every_folder(tmp_path: Path) -> None:
+    assert anywhere("local", tmp_path) == "local"
+    assert anywhere("slurm:devcluster", tmp_path) == "slurm:devcluster"
+    assert anywhere("slurm:my.toml", tmp_path) == f"slurm:{tmp_path / 'my.toml'}"
+    assert anywhere("slurm:/etc/my.toml", tmp_path) == "slurm:/etc/my.toml"
+    assert anywhere("slurm:~/my.toml", tmp_path) == f"slurm:{Path.home() / 'my.toml'}"

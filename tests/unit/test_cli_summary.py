@@ -14,6 +14,7 @@ from neurosweep.cli.wording import (
     cost_text,
     duration,
     failure_lines,
+    grid_table,
     headline,
     next_steps,
     progress_line,
@@ -194,3 +195,21 @@ def test_the_test_part_is_offered_only_while_it_is_sealed(study: StudyDir) -> No
 
     assert offers(test_openings=0)
     assert not offers(test_openings=1)
+
+
+def test_a_grid_lists_every_combination_with_its_result_failures_last(study: StudyDir) -> None:
+    state = load_state(study)
+    assert "grid" not in of(study)
+    spec = {**state.spec, "agent": {**state.spec["agent"], "name": "grid"}}
+    state.created = {**state.created, "spec": spec}
+    summary = summarize(study, state, now=2e9, detail=True)
+    values = [row["value"] for row in summary["grid"] if row["value"] is not None]
+    assert len(summary["grid"]) == 20
+    assert values == sorted(values)
+    assert all(row["value"] is None for row in summary["grid"][len(values) :])
+    header, rows = grid_table(summary)
+    assert (header[0], header[-1]) == ("trial", "val_cer")
+    assert "lr" in header
+    assert rows[0][-1].startswith(f"{values[0]:.4f} [")
+    failed = {row["kind"] for row in summary["grid"] if row["state"] == "failed"}
+    assert failed == {row[-1] for row in rows[len(values) :]}

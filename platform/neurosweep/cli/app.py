@@ -31,7 +31,7 @@ VERBS: Mapping[str, str] = {
     "study": "start, resume, watch, steer, report or confirm a study",
     "trial": "look at one trial of a study, stop it, or run it again changed",
     "arena": "compare agents: several studies under one driver, slots fairly shared",
-    "pipeline": "run stages that follow from each other, each of them once",
+    "pipeline": "run stages that follow from each other, such as encoder, adapters, soup",
     "decode": "read the sentences of a recording with what a trial trained",
     "rerun": "run one trial of a study again and compare",
     "ui": "open MLflow on what was recorded",

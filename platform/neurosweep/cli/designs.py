@@ -39,6 +39,8 @@ def grid_design(
 ) -> dict[str, Any]:
     """Return a study that trains every combination of values once.
 
+    What has one value is part of the configuration, beside what has several.
+
     Raises
     ------
     ConfigError
@@ -57,14 +59,16 @@ def grid_design(
             "use one sweep for each of the others"
         )
         raise ConfigError(msg)
-    axes = {path: values for path, values in levels.items() if path not in once}
+    free = {path: values for path, values in levels.items() if path not in once}
+    axes = {path: values for path, values in free.items() if len(values) > 1} or free
     if not axes:
         msg = (
             f"sweep: only what is prepared once for a study ({prepared}) is changed; for one "
             "configuration use: neurosweep run"
         )
         raise ConfigError(msg)
-    spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", once)
+    fixed = {path: values for path, values in levels.items() if path not in axes}
+    spec = _base(recipe, entry, name or f"sweep-{_stem(recipe)}", fixed)
     spec["agent"] = {"name": "grid", "options": {"values": axes}}
     spec["budget"] = {
         "rounds": 1,

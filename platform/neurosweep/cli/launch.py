@@ -21,6 +21,7 @@ from neurosweep.cli.wording import (
     cost_text,
     failure_lines,
     failures_text,
+    grid_table,
     headline,
     next_steps,
     results_table,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 60.0
+_GRID_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,13 @@ def show_summary(console: Console, summary: Mapping[str, Any], flag: str) -> Non
     if summary["best"] is not None or summary["default"]["seeds"]:
         console.line()
         console.table(*results_table(summary))
+    if len(summary.get("grid", ())) > 1:
+        console.line()
+        header, rows = grid_table(summary)
+        console.table(header, rows[:_GRID_ROWS])
+        if len(rows) > _GRID_ROWS:
+            console.line(f"and {len(rows) - _GRID_ROWS} more; --json lists all")
+        console.line()
     if summary["agent"] != "default" and summary["best"] is not None:
         console.line(f"best values: {changes_text(summary['best']['overrides'])}")
     if summary["failures"]:

@@ -93,6 +93,13 @@ def add_recipe(parser: argparse.ArgumentParser, *, many: bool) -> None:
     )
 
 
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add ``--minutes``."""
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="limit of one trial, minutes (default: 45)"
+    )
+
+
 def positive(text: str) -> int:
     """Return a whole number above 0.
 
@@ -178,6 +185,27 @@ def parse_on(text: str) -> tuple[str, str | None]:
     return name, option or None
 
 
+def anywhere(on: str, folder: Path) -> str:
+    """Return an executor whose profile is found from every folder, not from this one alone.
+
+    Parameters
+    ----------
+    on
+        ``local``, ``inline`` or ``slurm:PROFILE``.
+    folder
+        Where a profile that is given as a file lies.
+
+    Raises
+    ------
+    ConfigError
+        As `parse_on`.
+    """
+    name, option = parse_on(on)
+    if option is None or Path(option).suffix != ".toml":
+        return on
+    return f"{name}:{(folder / Path(option).expanduser()).absolute()}"
+
+
 def execution_changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the dotted fields of a specification that the command line sets.
 
@@ -188,12 +216,13 @@ def execution_changes(args: argparse.Namespace) -> dict[str, Any]:
     """
     changes: dict[str, Any] = {}
     if args.on is not None:
-        parse_on(args.on)
-        changes["execution.on"] = args.on
+        changes["execution.on"] = anywhere(args.on, Path.cwd())
     if args.workers is not None:
         changes["execution.workers"] = args.workers
     if getattr(args, "notify", None) is not None:
         changes["notify.command"] = args.notify
+    if getattr(args, "minutes", None) is not None:
+        changes["budget.trial_minutes"] = args.minutes
     if getattr(args, "rounds", None) is not None:
         changes["budget.rounds"] = args.rounds
     if getattr(args, "trials", None) is not None:

@@ -82,6 +82,7 @@ def summarize(
         "created": state.created_t,
         "test_part": bool(state.created["data_info"].get("final")),
         "test_openings": len(state.vault_openings),
+        **({"grid": grid_rows(state)} if detail and status.agent == "grid" else {}),
         "folder": str(study.root),
         "report": str(report) if report.is_file() else None,
     }
@@ -130,6 +131,29 @@ def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
 def said(study: StudyDir, attempt: AttemptState) -> str:
     """Return what a failed attempt said, with paths from its study's folder on."""
     return str(attempt.error.get("text", "")).replace(f"{study.root}/", "")
+
+
+def grid_rows(state: StudyState) -> list[dict[str, Any]]:
+    """Return every combination of a grid with its result, the best first and failures last."""
+    trials = list(state.of(Purpose.SEARCH))
+    sign = 1.0 if state.minimize else -1.0
+
+    def order(trial: TrialState) -> tuple[bool, float]:
+        value = state.value(trial)
+        return (value is None, 0.0 if value is None else sign * value)
+
+    return [
+        {
+            "trial": trial.plan.trial,
+            "state": trial.phase.value,
+            "kind": trial.kind.value,
+            "value": state.value(trial),
+            "low": trial.interval.get("low"),
+            "high": trial.interval.get("high"),
+            "overrides": dict(trial.plan.overrides),
+        }
+        for trial in sorted(trials, key=order)
+    ]
 
 
 def round_costs(state: StudyState, now: float) -> list[dict[str, Any]]:

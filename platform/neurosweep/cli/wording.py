@@ -8,7 +8,7 @@ from typing import Any
 from neurosweep.cli.summary import show_path
 from neurosweep.records.cost import hours_text
 from neurosweep.records.metric_names import variant_label, variant_of
-from neurosweep.records.mlflow_names import clean_text
+from neurosweep.records.mlflow_names import clean_text, short_names, show_value
 
 NAMES = {
     "val_cer": "character error rate",
@@ -167,6 +167,21 @@ def _of_best(best: Mapping[str, Any], name: str, metric: str) -> str:
 
 def _value(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def grid_table(summary: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return header and rows: every combination of a grid and what it came to."""
+    paths = list(dict.fromkeys(path for row in summary["grid"] for path in row["overrides"]))
+    names = short_names(paths)
+    header = ["trial", *(names[path] for path in paths), summary["objective"]["metric"]]
+    rows: list[Sequence[str]] = []
+    for row in summary["grid"]:
+        ended = row["kind"] if row["state"] == "failed" else row["state"]
+        value = ended if row["value"] is None else _value(row["value"])
+        value += interval_text(row["low"], row["high"])
+        settings = (show_value(row["overrides"].get(path)) for path in paths)
+        rows.append([row["trial"], *settings, value])
+    return header, rows
 
 
 def changes_text(overrides: Mapping[str, Any]) -> str:

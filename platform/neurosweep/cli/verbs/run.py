@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from neurosweep.cli.options import (
+    add_limits,
     add_recipe,
     add_running,
     execution_changes,
@@ -28,6 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--seeds", type=positive, default=1, metavar="N", help="number of training seeds"
     )
     parser.add_argument("--name", help="name of the study (default: from the recipe)")
+    add_limits(parser)
     add_running(parser)
 
 

@@ -15,6 +15,7 @@ from neurosweep.cli.options import (
     add_json,
     add_place,
     add_running,
+    anywhere,
     execution_changes,
     open_home,
 )
@@ -125,6 +126,9 @@ def _start(args: argparse.Namespace) -> int:
     beside = file.parent / str(data.get("recipe", ""))
     if beside.suffix == ".toml" and beside.is_file():
         data["recipe"] = str(beside.resolve())
+    on = data.get("execution", {}).get("on") if isinstance(data.get("execution"), dict) else None
+    if isinstance(on, str) and (file.parent / on.partition(":")[2]).is_file():
+        data["execution"]["on"] = anywhere(on, file.parent)
     spec = make_spec(data, changes, str(file))
     console = Console(as_json=args.json)
     study = create(spec, open_home(args.home, create=True), console)

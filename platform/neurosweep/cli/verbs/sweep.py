@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from neurosweep.cli.options import add_recipe, add_running, execution_changes, open_home
+from neurosweep.cli.options import (
+    add_limits,
+    add_recipe,
+    add_running,
+    execution_changes,
+    open_home,
+)
 
 if TYPE_CHECKING:
     from neurosweep.cli.parser import Subparsers
@@ -17,13 +23,17 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "sweep",
         help=text,
-        description=f"{text}; recorded as a study of one round.",
-        epilog="example:\n"
+        description=f"{text}; recorded as a study of one round. On SLURM they are one array; "
+        "interrupt it and what runs goes on: neurosweep study resume takes it up again.",
+        epilog="examples:\n"
         "  neurosweep sweep speller --set training.learning_rate=1e-4,1e-3 "
-        "--set training.batch_size=32,64",
+        "--set training.batch_size=32,64\n"
+        "  neurosweep sweep speller --set training.learning_rate=1e-4,1e-3 --on slurm:my.toml "
+        "--workers 8",
     )
     add_recipe(parser, many=True)
     parser.add_argument("--name", help="name of the study (default: from the recipe)")
+    add_limits(parser)
     add_running(parser)
 
 
