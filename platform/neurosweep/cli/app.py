@@ -35,7 +35,7 @@ VERBS: Mapping[str, str] = {
     "decode": "read the sentences of a recording with what a trial trained",
     "rerun": "run one trial of a study again and compare",
     "ui": "open MLflow on what was recorded",
-    "doctor": "say what is missing on this machine, and how to get it",
+    "doctor": "say what is missing on this machine or cluster, and how to get it",
 }
 _FILE_ERRNOS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
