@@ -44,6 +44,7 @@ class _Sighting:
     looked: float = 0.0
     mark: str = ""
     moved: float | None = None
+    waited: float = 0.0
 
 
 class AttemptDesk:
@@ -161,9 +162,10 @@ class AttemptDesk:
         files = self._files(trial, attempt)
         if view.phase is TaskPhase.RUNNING:
             self._note_start(trial, attempt, files)
-            self._check_limits(trial, attempt, files)
+            self._check_limits(trial, attempt, files, view)
         else:
             sighting.moved = None  # no progress is expected of what waits, again or at first
+            sighting.waited = self._clock.now()
         over = view.phase in (TaskPhase.ENDED, TaskPhase.GONE)
         if over or self._given_up(sighting):
             self._conclude(trial, attempt, files, view)
@@ -193,13 +195,19 @@ class AttemptDesk:
     def _claimed(self, files: AttemptDir) -> Claimed:
         return read_claimed(files, self._clock.now(), self._pace.patience_s)
 
-    def _check_limits(self, trial: TrialState, attempt: AttemptState, files: AttemptDir) -> None:
+    def _check_limits(
+        self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
+    ) -> None:
         sighting = self._sighting(trial, attempt)
         now = self._clock.monotonic()
         if sighting.ended_since is not None or not attempt.started_t:
             return
-        ran = self._clock.now() - (self._claimed(files).t or parse_iso(attempt.started_t))
-        if ran > self._shape.timeout_s + self._pace.overtime_s:
+        claimed = self._claimed(files)
+        ran = self._clock.now() - (claimed.t or parse_iso(attempt.started_t))
+        # A task that its scheduler started again is not the process that holds the claim yet.
+        waited = 0.0 < claimed.t < sighting.waited - self._pace.overtime_s
+        earlier = waited or view.restarts > claimed.restart
+        if not earlier and ran > self._shape.timeout_s + self._pace.overtime_s:
             self.ask_end(trial, Kind.TIME_LIMIT, f"ran for {ran:.0f} s")
             return
         if now - sighting.looked < self._pace.heartbeat_s:
