@@ -130,6 +130,9 @@ def _plain(text: object) -> str:
 
 
 def _duration(status: Mapping[str, Any]) -> float:
+    worked = status.get("seconds")  # that of earlier starts is in it, waiting between them not
+    if isinstance(worked, int | float) and not isinstance(worked, bool):
+        return round(min(max(float(worked), 0.0), 1e8), 3)
     started, ended = status.get("started"), status.get("ended")
     if not isinstance(started, str) or not isinstance(ended, str):
         return 0.0
