@@ -18,6 +18,7 @@ def tidy(study: StudyDir, state: StudyState, trial: TrialState) -> None:
 
     Kept are those of scored trials up to ``budget.keep_mb``, and the one of the running best
     whatever its size. When the running best changes, the one before loses a large checkpoint.
+    What its attempts were to go on from goes once nothing more will happen to the trial.
 
     Parameters
     ----------
@@ -32,6 +33,9 @@ def tidy(study: StudyDir, state: StudyState, trial: TrialState) -> None:
     best = running_best(state)
     best_trial = "" if best is None else best.trial
     _tidy_one(study, trial, best_trial, limit)
+    if trial.phase.final:
+        for number in range(1, len(trial.attempts) + 1):
+            shutil.rmtree(study.trial(trial.plan.trial).attempt(number).resume, ignore_errors=True)
     if trial.plan.trial == best_trial:
         for other in state.trials.values():
             if other.phase is Phase.SCORED and other is not trial:
