@@ -53,13 +53,6 @@ class NoSaves:
 
 
 @dataclass(frozen=True)
-class RunCall:
-    """Name one attempt: the only object that is ever pickled for a scheduler."""
-
-    attempt_dir: str
-
-
-@dataclass(frozen=True)
 class JobContext:
     """Hand a job everything it may use.
 
