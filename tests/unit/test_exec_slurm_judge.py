@@ -62,3 +62,11 @@ def test_only_the_own_claim_counts(files: AttemptDir) -> None:
     assert (view.restarts, view.host) == (2, claim.mark.host)
     files.claim.write_text("damaged", encoding="utf-8")
     assert claim_of(files, "7_1") is None
+
+
+def test_a_job_that_was_told_to_stop_is_over_when_slurm_says_why(files: AttemptDir) -> None:
+    assert take_claim(files, "7_1", 0)
+    files.status.write_text('{"outcome": "failed", "kind": "stopped"}', encoding="utf-8")
+    assert has_finished(files, "7_1") is None
+    files.status.write_text('{"outcome": "failed", "kind": "user_error"}', encoding="utf-8")
+    assert has_finished(files, "7_1") is not None

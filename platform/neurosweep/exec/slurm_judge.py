@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from neurosweep.core.errors import DataError
+from neurosweep.core.files import read_json
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.claim import Claim, read_claim
 from neurosweep.exec.protocol import TaskPhase, TaskView
@@ -20,6 +22,7 @@ from neurosweep.records.trial import Kind
 GONE_AFTER_S = 60.0
 _RETURN_LOOKS = 2
 _TAIL_BYTES = 8192
+_MAX_STATUS_BYTES = 1024 * 1024
 _OOM_TEXTS = ("exceeded memory limit", "oom-kill", "oom_kill", "out-of-memory")
 _SIGKILL = 9
 
@@ -67,8 +70,22 @@ def claim_of(files: AttemptDir, job_id: str) -> Claim | None:
 
 
 def has_finished(files: AttemptDir, job_id: str) -> Claim | None:
-    """Return the claim of a job that has written its status, None before."""
-    return claim_of(files, job_id) if os.path.lexists(files.status) else None
+    """Return the claim of a job that has written its status, None before.
+
+    A status that says no more than that the job was told to stop is not enough: whether it was
+    preempted, cancelled, or lost its node is what SLURM will say.
+    """
+    if not os.path.lexists(files.status) or _was_told_to_stop(files):
+        return None
+    return claim_of(files, job_id)
+
+
+def _was_told_to_stop(files: AttemptDir) -> bool:
+    try:
+        status = read_json(files.status, _MAX_STATUS_BYTES)
+    except DataError:
+        return False
+    return isinstance(status, Mapping) and status.get("kind") == Kind.STOPPED.value
 
 
 def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:
