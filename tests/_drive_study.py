@@ -1,4 +1,4 @@
-"""Run the driver of a study as a process of its own: ``_drive_study.py STUDY_DIR WORKERS``."""
+"""Run the driver of a study in a process of its own: ``_drive_study.py STUDY_DIR WORKERS [ON]``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from neurosweep.research.setup import build_driver
 
 if __name__ == "__main__":
     driver = build_driver(
-        StudyDir(Path(sys.argv[1])), on="local", workers=int(sys.argv[2]), pace=Pace(poll_s=0.05)
+        StudyDir(Path(sys.argv[1])),
+        on=sys.argv[3] if len(sys.argv) > 3 else "local",
+        workers=int(sys.argv[2]),
+        pace=Pace(poll_s=0.05),
     )
     result = driver.run()
     sys.exit(0 if result.state == "complete" else 1)

@@ -21,7 +21,7 @@ from neurosweep.research.progress import DriveResult
 from neurosweep.research.setup import build_driver
 
 PACE = Pace(poll_s=0.1, heartbeat_s=0.3, settle_s=3.0)
-LIMIT_S = 150.0
+LIMIT_S = 100.0
 DEVCLUSTER = Path(__file__).parents[1] / "slurm/devcluster"
 
 

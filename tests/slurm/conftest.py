@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _slurm_kit import Cluster
 
 REPO = Path(__file__).parents[2]
 TOOLS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sbatch")
@@ -42,3 +43,11 @@ def cluster(slurm_conf: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Point sbatch and its friends at the development cluster."""
     monkeypatch.setenv("SLURM_CONF", slurm_conf)
     return slurm_conf
+
+
+@pytest.fixture
+def hurt(cluster: str) -> Iterator[Cluster]:
+    """Hurt the cluster in a test; what is down after it is started again."""
+    hurt = Cluster(Path(cluster))
+    yield hurt
+    hurt.mend()
