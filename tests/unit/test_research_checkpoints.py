@@ -72,3 +72,17 @@ def test_sizes_do_not_follow_links(tmp_path: Path) -> None:
     assert num_bytes(folder, 10**6) < 1000
     assert num_bytes(tmp_path, 100) > 100
     assert num_bytes(Home(tmp_path).cache_dir, 1) == 0
+
+
+def test_saves_stay_until_nothing_more_happens_to_the_trial(study: StudyDir) -> None:
+    """A new attempt goes on from what an earlier one saved."""
+    state = load_state(study)
+    trial = next(t for t in state.of(Purpose.SEARCH) if t.phase is Phase.SCORED)
+    folder = study.trial(trial.plan.trial).attempt(1).resume
+    folder.mkdir(parents=True)
+    trial.phase = Phase.PLANNED
+    tidy(study, state, trial)
+    assert folder.exists()
+    trial.phase = Phase.SCORED
+    tidy(study, state, trial)
+    assert not folder.exists()
