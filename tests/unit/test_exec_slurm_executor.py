@@ -26,6 +26,7 @@ class Cluster:
         self.broken: set[str] = set()
         self.said: list[str] = []
         self.arrays = 70
+        self.reason = "None"
 
     def __call__(self, command: list[str], _timeout_s: float = 0.0) -> str:
         self.said.append(" ".join(command))
@@ -36,7 +37,9 @@ class Cluster:
             self.arrays += 1
             return f"Submitted batch job {self.arrays}\n"
         if command[0] == "squeue":
-            return "".join(f"{i}|tok-0|{s}|n1|None|0:20\n" for i, s in self.queue.items() if s)
+            return "".join(
+                f"{i}|tok-0|{s}|n1|{self.reason}|0:20\n" for i, s in self.queue.items() if s
+            )
         if command[0] == "sacct":
             lines = [f"{i}|tok-0|{s}|n1|33|2026" for i, s in self.accounting.items()]
             return "\n".join(lines)
@@ -220,3 +223,20 @@ def test_tasks_that_cannot_run_are_refused_before_sbatch(
     with pytest.raises(ExecutorError, match="no folder"):
         make().submit("tok", tasks)
     assert cluster.said == []
+
+
+def test_an_array_that_cannot_start_is_told_once(
+    cluster: Cluster,
+    make: Callable[..., SlurmExecutor],
+    tasks: list[TaskSpec],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    running = make()
+    running.submit("tok", tasks)
+    cluster.queue = dict.fromkeys(("71_0", "71_1", "71_2"), "PENDING")
+    cluster.reason = "PartitionTimeLimit"
+    for _ in range(3):
+        poll(cluster, running)
+    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
+        "array 71 will not start (PartitionTimeLimit)"
+    ]

@@ -32,11 +32,16 @@ def test_a_kill_for_memory_is_read_from_the_log(files: AttemptDir) -> None:
     assert kind(ended(signal=9), files, "x" * 20_000 + "\n" + OOM) is Kind.OOM_HOST
     assert kind(ended(signal=9), files) is None
     assert kind(ended(exit_code=1), files, OOM) is None
+    for cancelled in (Kind.CANCELLED_ADMIN, Kind.CANCELLED_USER):
+        assert kind(ended(kind_hint=cancelled), files, OOM) is Kind.OOM_HOST
+        assert kind(ended(kind_hint=cancelled), files) is cancelled
     assert kind(ended(signal=9), files, "print: slurmstepd: exceeded memory limit\n") is None
 
 
 def test_a_task_that_saved_and_left_was_preempted(files: AttemptDir) -> None:
     assert kind(ended(exit_code=5), files) is Kind.PREEMPTED
+    cancelled = ended(exit_code=5, kind_hint=Kind.CANCELLED_ADMIN)
+    assert kind(cancelled, files) is Kind.CANCELLED_ADMIN
     files.status.write_text("{}", encoding="utf-8")
     assert kind(ended(exit_code=5), files) is None
 

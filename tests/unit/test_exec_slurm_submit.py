@@ -96,6 +96,7 @@ def test_the_batch_file_holds_the_profile(tmp_path: Path) -> None:
         "NEUROSWEEP_REQUEUE=1",
     ):
         assert f"export {export}" in lines
+    assert "export NEUROSWEEP_TASK_S=$((NEUROSWEEP_TASK_S - SECONDS))" in lines
     assert lines[-1].startswith(f"exec {sys.executable} -u -m neurosweep.exec.slurm_task ")
 
 

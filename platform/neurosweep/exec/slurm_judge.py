@@ -104,13 +104,13 @@ def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:
     if claim is not None:
         restarts = max(view.restarts, claim.restart)
         view = replace(view, restarts=restarts, host=view.host or claim.mark.host)
-    if view.kind_hint not in (None, Kind.CANCELLED_ADMIN) or os.path.lexists(files.status):
+    cancelled = view.kind_hint in (Kind.CANCELLED_ADMIN, Kind.CANCELLED_USER)
+    if not (view.kind_hint is None or cancelled) or os.path.lexists(files.status):
         return view
-    if view.exit_code == EXIT_YIELDED:
+    if view.exit_code == EXIT_YIELDED and not cancelled:
         reason = f"{view.reason}; it saved its state and left, and was not started again"
         return replace(view, kind_hint=Kind.PREEMPTED, reason=reason)
-    killed = view.signal == _SIGKILL or view.kind_hint is Kind.CANCELLED_ADMIN
-    if killed and (line := _oom_line(log)):
+    if (cancelled or view.signal == _SIGKILL) and (line := _oom_line(log)):
         return replace(view, kind_hint=Kind.OOM_HOST, reason=f"{view.reason}; {line}")
     return view
 

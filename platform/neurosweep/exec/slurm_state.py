@@ -75,6 +75,26 @@ ENDED: Mapping[str, Kind | None] = {
 }
 # The end of one life; with requeue another may follow.
 MAY_RETURN = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "REQUEUED"})
+# Reasons for which a task waits until a person changes something.
+HOPELESS = frozenset(
+    {
+        "AccountNotAllowed",
+        "AssocMaxCpuPerJobLimit",
+        "AssocMaxMemPerJob",
+        "AssocMaxWallDurationPerJobLimit",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSMaxCpuPerJobLimit",
+        "QOSMaxGRESPerJob",
+        "QOSMaxMemoryPerJob",
+        "QOSMaxWallDurationPerJobLimit",
+        "QOSNotAllowed",
+        "QOSTimeLimit",
+    }
+)
 # Waits for a person to release it.
 STUCK = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 

@@ -161,6 +161,8 @@ def _parameters(
     if level == 0:
         further["hold"] = True
     environ = task_environ(profile, tasks, limit_s)
+    # SECONDS is bash's own count: what the setup took is no longer the task's.
+    rest = ["export NEUROSWEEP_TASK_S=$((NEUROSWEEP_TASK_S - SECONDS))"] if profile.setup else []
     parameters: dict[str, Any] = {
         "job_name": part.name,
         "partition": profile.partition,
@@ -171,7 +173,7 @@ def _parameters(
         "time": limit_s // 60,
         "cpus_per_task": profile.cores,
         "array_parallelism": max(level, 1),
-        "setup": [*setup, *profile.setup, *_exports(environ)],
+        "setup": [*setup, *profile.setup, *_exports(environ), *rest],
         "stderr_to_stdout": True,
         "use_srun": False,
         "additional_parameters": further,

@@ -23,7 +23,7 @@ from neurosweep.exec.protocol import (
 from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_judge import explained, has_finished, judge
 from neurosweep.exec.slurm_parts import new_part
-from neurosweep.exec.slurm_state import STUCK, run_slurm
+from neurosweep.exec.slurm_state import HOPELESS, STUCK, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
 from neurosweep.exec.slurm_watch import POOL_KEY, Sighting, SlurmWatch
 from neurosweep.records.trial import Kind
@@ -95,6 +95,7 @@ class SlurmExecutor:
         self._watch = watch
         self._tasks: dict[TaskKey, _Task] = {}
         self._doomed: dict[str, TaskKey] = {}
+        self._warned: set[str] = set()
         self._looks = 0
         self._settled = True
         self._files_at = -math.inf
@@ -273,10 +274,22 @@ class SlurmExecutor:
             view = view if task.why is None else replace(view, kind_hint=task.why)
         task.view = view
         stuck = seen.queued and seen.row is not None and seen.row.word in STUCK
+        if seen.queued and seen.row is not None and seen.row.reason in HOPELESS:
+            self._warn_of(task, seen.row.reason)
         task.stuck_since = min(task.stuck_since, now) if stuck else math.inf
         if now - task.stuck_since > _STUCK_S and task.why is None:
             logger.warning("job %s waits to be released (%s)", task.job_id, view.reason)
             self.cancel(*key, Kind.NODE_FAILURE)
+
+    def _warn_of(self, task: _Task, reason: str) -> None:
+        if task.array not in self._warned:
+            self._warned.add(task.array)
+            logger.warning(
+                "array %s will not start (%s): change the profile, then cancel and resume; "
+                "`neurosweep doctor --on slurm:PROFILE` says what does not fit",
+                task.array,
+                reason,
+            )
 
     def _look_at_files(self, task: _Task, now: float) -> None:
         """Take a task as over when its status says so: SLURM may take minutes to clean up.
