@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import secrets
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,8 +70,8 @@ class FakeSlurm:
         for folder in (self.bin, self._setup.site.spool):
             folder.mkdir(parents=True, exist_ok=True)
         self._write_commands()
-        setup = self._folder / "setup.pickle"
-        setup.write_bytes(pickle.dumps(self._setup))
+        setup = self._folder / "setup.json"
+        setup.write_text(json.dumps(asdict(self._setup), default=str), encoding="utf-8")
         self.log.write_bytes(b"")
         errors = (self._folder / "daemon.txt").open("wb")
         with errors:
@@ -131,7 +131,7 @@ class FakeSlurm:
         """Forget all jobs and start anew under another script."""
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(self._socket)
-            words = ["@obey", "/", str(os.getpid()), "1", pickle.dumps(script).hex()]
+            words = ["@obey", "/", str(os.getpid()), "1", json.dumps(asdict(script))]
             line.sendall("\0".join(words).encode())
             line.shutdown(socket.SHUT_WR)
             line.recv(1)

@@ -9,7 +9,6 @@ import importlib
 import itertools
 import json
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -145,7 +144,7 @@ class Daemon:
             source, target, seconds = words
             self._later(float(seconds), lambda: _move(source, target))
         elif command == "@obey":
-            script = pickle.loads(bytes.fromhex(words[0]))
+            script = FaultScript.from_dict(json.loads(words[0]))
             self._scheduler.lives.kill_all()
             self._timers.clear()
             self._calls.clear()
@@ -222,7 +221,7 @@ def _move(source: str, target: str) -> None:
 
 def main(path: Path) -> None:
     """Run the cluster that a file describes."""
-    setup: Setup = pickle.loads(path.read_bytes())
+    setup = Setup.from_dict(json.loads(path.read_bytes()))
     for name in _WARM:
         importlib.import_module(name)
     Daemon(setup).run()

@@ -67,6 +67,13 @@ class Setup:
     start_id: int
     log: Path
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Setup:
+        """Read what `dataclasses.asdict` and JSON made of it."""
+        site = Site(**{**data["site"], "spool": Path(data["site"]["spool"])})
+        script = FaultScript.from_dict(data["script"])
+        return cls(site, script, data["start_id"], Path(data["log"]))
+
 
 @dataclass
 class _Process:
