@@ -75,6 +75,8 @@ def test_a_job_is_asked_to_leave_in_time_for_its_next_save(
 def test_the_trials_own_limit_ends_it_for_good_though_it_was_leaving() -> None:
     case = Case(Lease("7", True, 60.0), timeout_s=57.0, grace_s=10.0)
     case.after(56.0)
+    assert not case.watch.leaving, "another place would not help it"
+    case.watch.on_signal(USR2)
     assert case.watch.leaving
     case.after(1.5)
     assert (case.watch.leaving, case.watch.stop) == (False, Kind.TIME_LIMIT)

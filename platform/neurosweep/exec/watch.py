@@ -149,6 +149,9 @@ class Watch:
     def _check_lease(self, now: float) -> None:
         """Ask the job to leave before its place on the cluster ends: signals may come late."""
         left = self._time_left()
+        limit = self._limits.timeout_s
+        if limit is not None and limit - self.seconds < left:
+            return  # the trial's own time ends first: another place would not help it
         if left <= self._early_s():
             self._request_leave(now + left - min(_LAST_S, (self._lease.seconds or 0.0) / 8.0))
 
