@@ -251,6 +251,7 @@ def test_a_running_study_is_steered_trial_by_trial(shell: Shell) -> None:
     assert "6 of 6 search trials ended" in out
     shown = shell.run("trial", "show", "r01t002", "--json").json
     assert (shown["state"], shown["kind"]) == ("failed", "stopped")
+    assert shown["ended_why"] == "dull"
     clone = shell.run("trial", "show", "r02t000", "--json").json
     assert (clone["source"], clone["overrides"]["model.rank"]) == ("clone", 4)
     late = shell.run("trial", "clone", "r01t000")

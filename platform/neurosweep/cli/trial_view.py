@@ -72,6 +72,7 @@ def trial_data(
         "round": plan.round,
         "state": trial.phase.value,
         **_meaning(state, kind),
+        "ended_why": "" if last is None else _ended_why(state, plan.trial, last.number),
         "overrides": dict(plan.overrides),
         "seed": plan.seed,
         "idea": plan.idea,
@@ -85,6 +86,15 @@ def trial_data(
         "log": log,
         "log_tail": "" if last is None else log_tail(study, plan.trial, last, lines),
     }
+
+
+def _ended_why(state: StudyState, trial: str, attempt: int) -> str:
+    """Return why the driver ended an attempt; empty when it did not."""
+    for control in reversed(state.controls):
+        same = (control.get("trial"), control.get("attempt")) == (trial, attempt)
+        if same and control.get("action") == "end_attempt":
+            return str(control.get("reason", ""))
+    return ""
 
 
 def _meaning(state: StudyState, kind: Kind) -> dict[str, Any]:
@@ -155,6 +165,8 @@ def _result(data: Mapping[str, Any]) -> str:
 def _kind_lines(data: Mapping[str, Any]) -> list[str]:
     error = data["attempts"][-1]["error"] if data["attempts"] else {}
     lines = [f"{data['kind']}: {data['meaning']}"]
+    if data["ended_why"]:
+        lines.append(f"why the driver ended it: {clean_text(data['ended_why'], 300)}")
     if error:
         type_ = "" if error["type"] in ("", data["kind"]) else f"{error['type']}: "
         lines.append(f"what it said: {clean_text(type_ + error['text'], 400)}")
