@@ -8,7 +8,7 @@ from _study_builder import StudyBuilder, build_study
 
 from neurosweep.cli.gates import figures
 from neurosweep.cli.locate import find_study
-from neurosweep.cli.summary import summarize
+from neurosweep.cli.summary import last_failures, summarize
 from neurosweep.cli.wording import (
     best_text,
     cost_text,
@@ -24,11 +24,12 @@ from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.cost import hours_text
 from neurosweep.records.fold import load_state
+from neurosweep.records.state import Phase
 from neurosweep.records.trial import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
-    "best chance improvements failures errors pace core_hours cost seconds created test_part "
+    "best chance improvements failures errors pace throttle core_hours cost seconds created test_part "
     "test_openings folder report"
 )
 
@@ -83,6 +84,25 @@ def test_every_kind_of_failure_shows_its_last_error_what_to_do_and_its_log(study
         assert rest[-1].endswith("log.txt")
         ends.append(state.trials[error["trial"]].attempts[0].ended_t)
     assert ends == sorted(ends, reverse=True)
+
+
+def test_a_throttle_is_said_while_it_matters_and_a_refused_one_is_none(study: StudyDir) -> None:
+    state = load_state(study)
+    state.controls.append({"action": "throttle", "value": 0.0})
+    state.controls.append({"action": "throttle", "value": 9.0, "refused": "too many"})
+    summary = summarize(study, state, now=2e9)
+    assert summary["throttle"] == 0
+    assert "throttled" not in progress_line(summary)
+    assert "| throttled to 0 at a time" in progress_line(summary | {"state": "running"})
+
+
+def test_what_the_driver_ended_says_why_it_did(study: StudyDir) -> None:
+    state = load_state(study)
+    trial = next(t for t in state.trials.values() if t.phase is Phase.FAILED)
+    data = {"trial": trial.plan.trial, "attempt": len(trial.attempts), "reason": "dull"}
+    state.controls.append({"action": "end_attempt", **data})
+    trial.attempts[-1].ended_t = "2099-01-01T00:00:00.000Z"
+    assert last_failures(study, state)[0]["text"] == "dull"
 
 
 def test_the_cost_is_that_of_all_rounds_and_is_said_in_a_line(study: StudyDir) -> None:

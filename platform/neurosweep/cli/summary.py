@@ -76,6 +76,7 @@ def summarize(
         "failures": status.kinds,
         "errors": last_failures(study, state),
         "pace": pace(state, now),
+        "throttle": throttle_of(state),
         "core_hours": round(status.cost.core_hours, 4),
         "cost": status.cost.to_dict() | ({"rounds": round_costs(state, now)} if detail else {}),
         "seconds": round(status.seconds, 3),
@@ -118,7 +119,7 @@ def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
             "count": counts[kind],
             "trial": trial.plan.trial,
             "attempt": attempt.number,
-            "text": said(study, attempt),
+            "text": ended_why(state, trial.plan.trial, attempt.number) or said(study, attempt),
             "meaning": POLICY[kind].meaning,
             "advice": POLICY[kind].advice,
             "refilled": POLICY[kind].refill,
@@ -126,6 +127,23 @@ def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
         }
         for kind, (trial, attempt) in order
     ]
+
+
+def ended_why(state: StudyState, trial: str, attempt: int) -> str:
+    """Return why the driver ended an attempt; empty when it did not."""
+    for control in reversed(state.controls):
+        same = (control.get("trial"), control.get("attempt")) == (trial, attempt)
+        if same and control.get("action") == "end_attempt":
+            return str(control.get("reason", ""))
+    return ""
+
+
+def throttle_of(state: StudyState) -> int | None:
+    """Return how many trials somebody said may run at a time; None when nobody did."""
+    for control in reversed(state.controls):
+        if control.get("action") == "throttle" and "refused" not in control:
+            return int(control["value"])
+    return None
 
 
 def said(study: StudyDir, attempt: AttemptState) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from neurosweep.cli import exits
 from neurosweep.cli.console import Console
 from neurosweep.cli.parser import hint
-from neurosweep.cli.summary import said, show_path
+from neurosweep.cli.summary import ended_why, said, show_path
 from neurosweep.cli.wording import changes_text, cost_text, duration, interval_text
 from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import StudyError
@@ -72,7 +72,7 @@ def trial_data(
         "round": plan.round,
         "state": trial.phase.value,
         **_meaning(state, kind),
-        "ended_why": "" if last is None else _ended_why(state, plan.trial, last.number),
+        "ended_why": "" if last is None else ended_why(state, plan.trial, last.number),
         "overrides": dict(plan.overrides),
         "seed": plan.seed,
         "idea": plan.idea,
@@ -86,15 +86,6 @@ def trial_data(
         "log": log,
         "log_tail": "" if last is None else log_tail(study, plan.trial, last, lines),
     }
-
-
-def _ended_why(state: StudyState, trial: str, attempt: int) -> str:
-    """Return why the driver ended an attempt; empty when it did not."""
-    for control in reversed(state.controls):
-        same = (control.get("trial"), control.get("attempt")) == (trial, attempt)
-        if same and control.get("action") == "end_attempt":
-            return str(control.get("reason", ""))
-    return ""
 
 
 def _meaning(state: StudyState, kind: Kind) -> dict[str, Any]:

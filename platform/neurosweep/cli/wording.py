@@ -40,6 +40,8 @@ def progress_line(summary: Mapping[str, Any]) -> str:
         f"{trials['queued']} queued of {trials['planned']}",
         f"best {best_text(summary)}",
     ]
+    if summary["throttle"] is not None and summary["state"] in ("running", "resumable"):
+        parts.append(f"throttled to {summary['throttle']} at a time")
     if summary["pace"]["trials_per_minute"] is not None:
         parts.append(f"{summary['pace']['trials_per_minute']:.1f} trials/min")
     if summary["pace"]["eta_s"]:
