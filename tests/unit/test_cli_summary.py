@@ -8,7 +8,8 @@ from _study_builder import StudyBuilder, build_study
 
 from neurosweep.cli.gates import figures
 from neurosweep.cli.locate import find_study
-from neurosweep.cli.summary import last_failures, summarize
+from neurosweep.cli.outcomes import last_failures
+from neurosweep.cli.summary import summarize
 from neurosweep.cli.wording import (
     best_text,
     cost_text,
@@ -29,8 +30,8 @@ from neurosweep.records.trial import Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
-    "best chance improvements failures errors pace throttle core_hours cost seconds created test_part "
-    "test_openings folder report"
+    "best chance improvements failures errors pace throttle core_hours cost seconds created "
+    "test_part test_openings folder report"
 )
 
 

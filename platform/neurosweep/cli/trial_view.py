@@ -7,8 +7,9 @@ from typing import Any
 
 from neurosweep.cli import exits
 from neurosweep.cli.console import Console
+from neurosweep.cli.outcomes import ended_why, said
 from neurosweep.cli.parser import hint
-from neurosweep.cli.summary import ended_why, said, show_path
+from neurosweep.cli.summary import show_path
 from neurosweep.cli.wording import changes_text, cost_text, duration, interval_text
 from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import StudyError
