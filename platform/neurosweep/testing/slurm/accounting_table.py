@@ -50,7 +50,6 @@ class AccountingRow:
     job_id: str
     raw_id: int
     name: str
-    submit: float
     life: Life
     array: Array | None = None
 
@@ -69,7 +68,7 @@ class AccountingRow:
             "NODELIST": lambda: life.node or "None assigned",
             "ELAPSED": lambda: time.strftime("%H:%M:%S", time.gmtime(elapsed)),
             "ELAPSEDRAW": lambda: str(int(elapsed)),
-            "SUBMIT": lambda: local_time(self.submit),
+            "SUBMIT": lambda: local_time(life.submit),
             "START": lambda: local_time(life.start),
             "END": lambda: local_time(life.end),
             "ALLOCTRES": lambda: f"billing={cores},cpu={cores},node=1",
@@ -149,9 +148,7 @@ def _accounting(scheduler: Scheduler, now: float, *, duplicates: bool) -> Iterat
         known = [life for life in lives if life is not None]
         for life in known if duplicates else known[-1:]:
             array = task.array
-            yield AccountingRow(
-                task.job_id, task.raw_id, array.what.name, array.submit, life, array
-            )
+            yield AccountingRow(task.job_id, task.raw_id, array.what.name, life, array)
 
 
 def _lives_of(task: Task) -> list[Life]:
@@ -166,12 +163,12 @@ def _as_known(life: Life, now: float, scheduler: Scheduler) -> Life | None:
     if now - life.start < lag:
         return None
     if life.end and now - life.end < lag:
-        return Life("RUNNING", "0:0", life.node, life.start)
+        return Life("RUNNING", "0:0", life.node, life.submit, life.start)
     final = life.state.split()[0] in FINAL or bool(life.end)
     # Accounting knows nothing of the moments between: for it a task runs until it has ended.
-    return life if final else Life("RUNNING", life.exit_code, life.node, life.start)
+    return life if final else Life("RUNNING", life.exit_code, life.node, life.submit, life.start)
 
 
 def _old_row(old: OldJob) -> AccountingRow:
-    life = Life(old.state, old.exit_code, old.node, old.start, old.end)
-    return AccountingRow(old.job_id, int(old.job_id.partition("_")[0]), old.name, old.submit, life)
+    life = Life(old.state, old.exit_code, old.node, old.submit, old.start, old.end)
+    return AccountingRow(old.job_id, int(old.job_id.partition("_")[0]), old.name, life)

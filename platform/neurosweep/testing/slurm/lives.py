@@ -193,7 +193,8 @@ class Lives:
         task.struck.clear()
         task.state, task.reason, task.node = PENDING, doom.reason, ""
         task.start, task.end, task.exit_code = 0.0, 0.0, "0:0"
-        task.begin_at = time.time() + doom.wait_s
+        task.submit = time.time()
+        task.begin_at = task.submit + doom.wait_s
         self.later(doom.wait_s, lambda: None)
 
     def kill_all(self) -> None:

@@ -36,13 +36,14 @@ class Life:
     ----------
     state, exit_code, node
         As sacct prints them.
-    start, end
-        Seconds since 1970; 0 for never.
+    submit, start, end
+        Seconds since 1970; 0 for never. A task that is queued again is submitted again.
     """
 
     state: str
     exit_code: str = "0:0"
     node: str = ""
+    submit: float = 0.0
     start: float = 0.0
     end: float = 0.0
 
@@ -84,8 +85,8 @@ class Task:
         The id that SLURM gives each task when it starts.
     state, reason, node, exit_code
         As squeue and sacct print them.
-    start, end, begin_at
-        When it started, ended, and may start at the earliest; seconds since 1970.
+    submit, start, end, begin_at
+        When it was queued last, started, ended, and may start at the earliest; seconds since 1970.
     restarts
         How often it was started again.
     lives
@@ -105,6 +106,7 @@ class Task:
     reason: str = "None"
     node: str = ""
     exit_code: str = "0:0"
+    submit: float = 0.0
     start: float = 0.0
     end: float = 0.0
     begin_at: float = 0.0
@@ -140,7 +142,7 @@ class Task:
 
     def life(self) -> Life:
         """Return the present start as accounting keeps it."""
-        return Life(self.known_state, self.exit_code, self.node, self.start, self.end)
+        return Life(self.known_state, self.exit_code, self.node, self.submit, self.start, self.end)
 
     def hidden(self, now: float) -> bool:
         """Return whether queries do not find it."""

@@ -57,7 +57,7 @@ class QueueRow:
             "R": task.node or f"({reason})",
             "M": clock,
             "l": limit,
-            "V": local_time(array.submit),
+            "V": local_time(task.submit),
             "S": local_time(task.start) if task.start else "N/A",
             "e": "N/A",
             "P": array.partition or "main",

@@ -80,7 +80,7 @@ class Scheduler:
             self._new_id(), len(self.arrays) + 1, what, time.time(), throttle, minutes, after
         )
         self.arrays[array.number] = array
-        array.tasks = [Task(array, index, array.number) for index in indices]
+        array.tasks = [Task(array, index, array.number, submit=array.submit) for index in indices]
         for task in array.tasks:
             task.held = "hold" in options
             self.strikes.strike(task, "queued")
