@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import ErrorRecord, ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
-from neurosweep.exec.protocol import Executor, TaskKey, TaskPhase, TaskView
+from neurosweep.exec.protocol import Executor, TaskPhase, TaskView
 from neurosweep.records.state import AttemptState, Phase, TrialState
 from neurosweep.records.trial import Kind, Outcome
 from neurosweep.research.checkpoints import tidy
 from neurosweep.research.endings import (
-    Claimed,
     Ending,
-    Hold,
     failed,
-    judge_silence,
-    progress_mark,
-    read_claimed,
-    read_status,
-    revoke,
 )
+from neurosweep.research.following import Watch
 from neurosweep.research.journal import Journal
 from neurosweep.research.placing import Pace, Placement, TaskShape
 from neurosweep.research.scoring import Scored, Scorer
 
 logger = logging.getLogger(__name__)
-
-_GONE = TaskView(TaskPhase.GONE)
-
-
-@dataclass
-class _Sighting:
-    """What the driver remembers of an open attempt; all of it may be forgotten."""
-
-    over: TaskView | None = None
-    silent_since: float | None = None
-    ended_since: float | None = None
-    looked: float = 0.0
-    mark: str = ""
-    moved: float | None = None
-    waited: float = 0.0
 
 
 class AttemptDesk:
@@ -76,9 +54,7 @@ class AttemptDesk:
         self._executor = executor
         self._scorer = scorer
         self._shape = shape
-        self._pace = pace
-        self._clock = journal.clock
-        self._sightings: dict[TaskKey, _Sighting] = {}
+        self._watch = Watch(journal.clock, pace)
         self._placement = Placement(journal, executor, shape, pace)
         self.closing: Kind | None = None
 
@@ -130,8 +106,6 @@ class AttemptDesk:
             self._journal.record("control", data)
 
     def _cancel(self, trial: TrialState, attempt: AttemptState, kind: Kind) -> None:
-        sighting = self._sighting(trial, attempt)
-        sighting.ended_since = self._clock.monotonic()
         try:
             self._executor.cancel(trial.plan.trial, attempt.number, kind)
         except ExecutorError as error:
@@ -147,41 +121,28 @@ class AttemptDesk:
                 return Kind(control["kind"])
         return None
 
-    def _sighting(self, trial: TrialState, attempt: AttemptState) -> _Sighting:
-        return self._sightings.setdefault((trial.plan.trial, attempt.number), _Sighting())
-
     def _files(self, trial: TrialState, attempt: AttemptState) -> AttemptDir:
         return self._journal.study.trial(trial.plan.trial).attempt(attempt.number)
 
     def _follow(self, trial: TrialState, attempt: AttemptState, view: TaskView | None) -> None:
-        sighting = self._sighting(trial, attempt)
-        if view is None:
-            view = sighting.over or _GONE
-        if view.phase in (TaskPhase.ENDED, TaskPhase.GONE):
-            sighting.over = view
-        files = self._files(trial, attempt)
+        key, files = (trial.plan.trial, attempt.number), self._files(trial, attempt)
+        view = self._watch.see(key, view)
         if view.phase is TaskPhase.RUNNING:
             self._note_start(trial, attempt, files)
             self._check_limits(trial, attempt, files, view)
-        else:
-            sighting.moved = None  # no progress is expected of what waits, again or at first
-            sighting.waited = self._clock.now()
-        over = view.phase in (TaskPhase.ENDED, TaskPhase.GONE)
-        if over or self._given_up(sighting):
-            self._conclude(trial, attempt, files, view)
-        elif sighting.ended_since is None:
-            asked = self._asked(trial, attempt) or self.closing
-            if asked is not None:
-                self._cancel(trial, attempt, asked)
-
-    def _given_up(self, sighting: _Sighting) -> bool:
-        since = sighting.ended_since
-        return since is not None and self._clock.monotonic() - since > self._pace.cancel_s
+        asked = self._asked(trial, attempt)
+        if self._watch.is_over(key, view):
+            ending = self._watch.ending(key, files, view, asked, self.closing)
+            if ending is not None:
+                self._note_start(trial, attempt, files)
+                self._finish(trial, attempt, files, ending, view)
+        elif (why := asked or self.closing) is not None and self._watch.may_end(key):
+            self._cancel(trial, attempt, why)
 
     def _note_start(self, trial: TrialState, attempt: AttemptState, files: AttemptDir) -> None:
         if attempt.started_t:
             return
-        claimed = self._claimed(files)
+        claimed = self._watch.claimed(files)
         if not claimed.pid:
             return
         data = {"trial": trial.plan.trial, "attempt": attempt.number, "job": attempt.job}
@@ -192,73 +153,16 @@ class AttemptDesk:
             data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)
         self._journal.record("attempt_started", data)
 
-    def _claimed(self, files: AttemptDir) -> Claimed:
-        return read_claimed(files, self._clock.now(), self._pace.patience_s)
-
     def _check_limits(
         self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
     ) -> None:
-        sighting = self._sighting(trial, attempt)
-        now = self._clock.monotonic()
-        if sighting.ended_since is not None or not attempt.started_t:
-            return
-        claimed = self._claimed(files)
-        ran = self._clock.now() - (claimed.t or parse_iso(attempt.started_t))
-        # A task that its scheduler started again is not the process that holds the claim yet.
-        waited = 0.0 < claimed.t < sighting.waited - self._pace.overtime_s
-        earlier = waited or view.restarts > claimed.restart
-        if not earlier and ran > self._shape.timeout_s + self._pace.overtime_s:
-            self.ask_end(trial, Kind.TIME_LIMIT, f"ran for {ran:.0f} s")
-            return
-        if now - sighting.looked < self._pace.heartbeat_s:
-            return
-        sighting.looked = now
-        mark = progress_mark(files.heartbeat)
-        if sighting.moved is None or mark != sighting.mark:
-            sighting.mark, sighting.moved = mark, now
-        elif now - sighting.moved > self._shape.stall_s:
-            self.ask_end(trial, Kind.HANG, f"no progress for {now - sighting.moved:.0f} s")
-
-    def _conclude(
-        self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
-    ) -> None:
-        known = view.kind_hint or self._asked(trial, attempt)
-        ending = read_status(files, known)
-        if ending is None and self._silence_is_final(trial, attempt, files, view):
-            never = self._claimed(files).hold is Hold.NOBODY
-            if never and not revoke(files, self._clock):
-                return
-            # The status may have come between the two looks.
-            ending = read_status(files, known)
-            known = known or self.closing
-            if ending is None and never and known is None:
-                ending = failed(Kind.LOST, view.reason or "the job never started")
-            ending = ending or judge_silence(view, known)
-        if ending is not None:
-            self._note_start(trial, attempt, files)
-            self._finish(trial, attempt, files, ending, view)
-
-    def _silence_is_final(
-        self, trial: TrialState, attempt: AttemptState, files: AttemptDir, view: TaskView
-    ) -> bool:
-        """Return whether no status will come any more."""
-        claimed = self._claimed(files)
-        if claimed.hold is Hold.NOBODY and view.phase is TaskPhase.ENDED:
-            return True  # whoever comes later finds the claim revoked
-        sighting = self._sighting(trial, attempt)
-        if self._given_up(sighting):
-            return True
-        # Of another machine's process its scheduler knows better than a heartbeat's age.
-        ended = view.phase is TaskPhase.ENDED and claimed.job == view.job_id
-        if claimed.hold is Hold.ALIVE or (claimed.hold is Hold.MAYBE and not ended):
-            sighting.silent_since = None
-            return False
-        if claimed.over_here:
-            return True
-        now = self._clock.monotonic()
-        if sighting.silent_since is None:
-            sighting.silent_since = now
-        return now - sighting.silent_since >= self._pace.settle_s
+        key, limits = (
+            (trial.plan.trial, attempt.number),
+            (self._shape.timeout_s, self._shape.stall_s),
+        )
+        found = self._watch.overdue(key, files, view, limits) if attempt.started_t else None
+        if found is not None:
+            self.ask_end(trial, *found)
 
     def _finish(
         self,
@@ -289,7 +193,7 @@ class AttemptDesk:
             "peak_mb": ending.peak_mb,
             "cores": self._executor.allocation.cores,
             "gpus": self._executor.allocation.gpus,
-            "restarts": max(view.restarts, self._claimed(files).restart),
+            "restarts": max(view.restarts, self._watch.claimed(files).restart),
         }
         if view.held_s is not None:
             data["held_s"] = round(view.held_s, 3)
@@ -298,7 +202,7 @@ class AttemptDesk:
         if self.closing is not None:
             data["final"] = True
         self._journal.record("attempt_ended", data)
-        self._sightings.pop((trial.plan.trial, attempt.number), None)
+        self._watch.forget((trial.plan.trial, attempt.number))
         if scored is not None:
             self._record_score(trial, scored)
         tidy(self._journal.study, self._journal.state, trial)

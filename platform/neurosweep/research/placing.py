@@ -1,4 +1,4 @@
-"""Place attempts with an executor: the intent first, and never a second time."""
+"""Place attempts with executors: the intent first, and never a second time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from neurosweep.core.errors import ExecutorError, UnreachableError
 from neurosweep.exec.protocol import Executor, TaskKey, TaskSpec
 from neurosweep.records.state import AttemptState, TrialState
-from neurosweep.research.endings import Hold, read_claimed
 from neurosweep.research.journal import Journal
+from neurosweep.research.placer import Placer, is_news
 
 logger = logging.getLogger(__name__)
-
-_MAX_FAILURES = 8
-_MAX_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -83,20 +79,18 @@ class Placement:
 
     def __init__(self, journal: Journal, executor: Executor, shape: TaskShape, pace: Pace) -> None:
         self._journal = journal
-        self._executor = executor
         self._shape = shape
-        self._pace = pace
-        self._clock = journal.clock
-        self._unplaced: dict[str, list[TaskSpec]] = {}
-        self._failures = 0
-        self._retry_at = 0.0
-        self._placed_before = False
-        self.trouble = ""
+        self._placer = Placer(lambda _: executor, journal.done, journal.clock, pace)
 
     @property
     def waiting(self) -> set[TaskKey]:
         """Attempts that are intended and not yet with the executor."""
-        return {task.key for tasks in self._unplaced.values() for task in tasks}
+        return self._placer.waiting
+
+    @property
+    def trouble(self) -> str:
+        """Why something is not submitted yet; empty when nothing is held up."""
+        return self._placer.trouble
 
     def submit(self, round_number: int, trials: Sequence[TrialState]) -> None:
         """Give each trial its next attempt and submit them together.
@@ -117,7 +111,8 @@ class Placement:
         pairs = [[trial.plan.trial, len(trial.attempts) + 1] for trial in trials]
         data = {"token": token, "round": round_number, "trials": pairs}
         self._journal.record("submit_intended", data)
-        self._unplaced[token] = [self._task(t, _open(t)) for t in trials]
+        for trial in trials:
+            self._placer.add(token, self._task(trial, _open(trial)))
         self._place(token, known=False, may_submit=True)
 
     def take_up(self, trials: Sequence[TrialState], *, may_submit: bool) -> None:
@@ -138,8 +133,8 @@ class Placement:
         for trial in trials:
             task = self._task(trial, _open(trial))
             if not os.path.lexists(task.files.status):
-                self._unplaced.setdefault(_open(trial).token, []).append(task)
-        for token in list(self._unplaced):
+                self._placer.add(_open(trial).token, task)
+        for token in self._placer.tokens:
             self._place(token, known=True, may_submit=may_submit)
 
     def retry(self, *, may_submit: bool) -> None:
@@ -150,9 +145,7 @@ class Placement:
         ExecutorError
             When the executor refuses again and again from the start.
         """
-        if not self._unplaced or self._clock.monotonic() < self._retry_at:
-            return
-        for token in list(self._unplaced):
+        for token in self._placer.tokens if self._placer.is_time else ():
             self._place(token, known=True, may_submit=may_submit)
 
     def _task(self, trial: TrialState, attempt: AttemptState) -> TaskSpec:
@@ -169,27 +162,9 @@ class Placement:
         )
 
     def _place(self, token: str, *, known: bool, may_submit: bool) -> None:
-        tasks = self._unplaced[token]
-        for task in tasks:
-            task.attempt_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            jobs = dict(self._executor.adopt(token, tasks)) if known else {}
-            missing = [t for t in tasks if t.trial not in jobs and self._is_free(t)]
-            if missing and may_submit:
-                jobs |= self._executor.submit(token, missing)
-                self._journal.done("submit")
-        except ExecutorError as error:
-            self._postpone(error)
-            return
-        del self._unplaced[token]
-        self._failures, self.trouble, self._placed_before = 0, "", True
-        recorded = self._recorded(token)
-        if recorded is None or any(recorded.get(trial) != job for trial, job in jobs.items()):
+        jobs = self._placer.place(token, known=known, may_submit=may_submit)
+        if jobs is not None and is_news(jobs, self._recorded(token)):
             self._journal.record("submitted", {"token": token, "jobs": jobs})
-
-    def _is_free(self, task: TaskSpec) -> bool:
-        now = self._clock.now()
-        return read_claimed(task.files, now, self._pace.patience_s).hold is Hold.NOBODY
 
     def _recorded(self, token: str) -> dict[str, str] | None:
         """Return trial to job id as the ledger has them; None before ``submitted``."""
@@ -199,20 +174,6 @@ class Placement:
                 pairs = round_state.intents[token]
                 return {trial: state.trials[trial].attempts[k - 1].job for trial, k in pairs}
         return None
-
-    def _postpone(self, error: ExecutorError) -> None:
-        """Try again later; give up only what was refused again and again from the start.
-
-        A scheduler that is away comes back, and one that took tasks before will take them again.
-        """
-        self._failures += 1
-        passing = isinstance(error, UnreachableError) or self._placed_before
-        if self._failures >= _MAX_FAILURES and not passing:
-            raise error
-        self.trouble = str(error)
-        wait = min(2.0 ** min(self._failures, 10), _MAX_WAIT_S)
-        self._retry_at = self._clock.monotonic() + wait
-        logger.warning("submission failed, next try in %g s: %s", wait, error)
 
 
 def _open(trial: TrialState) -> AttemptState:
