@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from neurosweep.exec.protocol import Executor, TaskKey, TaskSpec
 from neurosweep.records.state import AttemptState, TrialState
 from neurosweep.research.journal import Journal
 from neurosweep.research.placer import Placer, is_news
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
