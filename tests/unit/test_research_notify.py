@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from _loop_kit import START, drive, new_study, state_of
 
+from neurosweep.core.errors import LockedError, StudyError
 from neurosweep.research import notify, notify_run
 from neurosweep.research.control import send_request
 from neurosweep.research.journal import Hooks
@@ -145,6 +146,27 @@ def test_a_command_that_cannot_be_started_is_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         notifier(study, refuse).trouble("disk", "the disk is full")
     assert "nobody could be told that the disk is full" in caplog.text
+
+
+def test_a_full_disk_is_told_although_nothing_can_be_noted(tmp_path, monkeypatch):
+    study, told = new_study(tmp_path), Told()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(notify, "atomic_write_json", full)
+    tells = notifier(study, told)
+    with pytest.raises(StudyError), tells.told_of_errors():
+        raise StudyError("the disk is full")
+    assert told.events == ["trouble"]
+    assert "its driver has ended: the disk is full" in told.texts[0]
+
+
+def test_a_driver_that_finds_another_one_there_tells_nobody(tmp_path):
+    study, told = new_study(tmp_path), Told()
+    with pytest.raises(LockedError), notifier(study, told).told_of_errors():
+        raise LockedError("another driver works on it")
+    assert told.events == []
 
 
 def test_a_damaged_file_of_what_was_told_is_started_anew(tmp_path):

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neurosweep.core.clock import Clock, SystemClock, parse_iso, utc_iso
 from neurosweep.core.errors import DataError, LockedError
@@ -175,8 +175,10 @@ class Notifier:
             return
         self._told[key] = self._clock.now()
         told = {name: utc_iso(t) for name, t in self._told.items()}
-        try:
+        # On a full disk, which is told of too, it may be told twice.
+        with contextlib.suppress(OSError):
             atomic_write_json(self._path, {"v": 1, "told": told})
+        try:
             self._run(
                 self._command,
                 {
@@ -201,7 +203,7 @@ def run_beside(command: str, env: Mapping[str, str], study: StudyDir) -> None:
     OSError
         When the process cannot be started.
     """
-    with (study.root / "notify.log").open("ab") as log:
+    with _log(study) as log:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_RUN), f"{LIMIT_S:g}", user_shell(), command],
             env={**os.environ, **env},
@@ -213,6 +215,13 @@ def run_beside(command: str, env: Mapping[str, str], study: StudyDir) -> None:
         )
     args = (process, study)
     threading.Thread(target=_wait, args=args, name="notify", daemon=True).start()
+
+
+def _log(study: StudyDir) -> IO[bytes]:
+    try:
+        return (study.root / "notify.log").open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def user_shell() -> str:
