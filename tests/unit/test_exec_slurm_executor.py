@@ -133,6 +133,21 @@ def test_a_restarted_task_that_finished_waits_for_accounting(
     assert (view.phase, view.held_s, view.restarts) == (TaskPhase.ENDED, None, 1)
 
 
+def test_a_task_that_was_done_when_its_node_was_lost_is_not_run_again(
+    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+) -> None:
+    running = make()
+    running.submit("tok", tasks[:1])
+    cluster.queue = {"71_0": "RUNNING"}
+    poll(cluster, running)
+    assert take_claim(tasks[0].files, "71_0", 0)
+    tasks[0].files.status.write_text("{}", encoding="utf-8")
+    cluster.queue = {"71_0": "PENDING"}
+    assert poll(cluster, running)["r01t000"].phase is TaskPhase.ENDED
+    poll(cluster, running)
+    assert cluster.commands("scancel") == ["scancel 71_0"]
+
+
 def test_cancels_go_out_together_and_until_they_are_heard(
     cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
 ) -> None:

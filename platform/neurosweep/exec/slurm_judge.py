@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,53 @@ def _was_told_to_stop(files: AttemptDir) -> bool:
     except DataError:
         return False
     return isinstance(status, Mapping) and status.get("kind") == Kind.STOPPED.value
+
+
+def finished_view(
+    view: TaskView, seen: Sighting | None, files: AttemptDir, now: float, looked: float
+) -> TaskView | None:
+    """Return the view of a task that has written its status, None for any other.
+
+    A task that was started again is left to accounting, which knows its earlier lives, for as
+    long as SLURM has it.
+
+    Parameters
+    ----------
+    view
+        What was known of it.
+    seen
+        What SLURM says.
+    files
+        The attempt.
+    now, looked
+        Now, and when its files were last looked at, in seconds of the monotonic clock.
+    """
+    claim = has_finished(files, view.job_id)
+    if claim is None or (claim.restart and (seen is None or seen.queued)):
+        return None
+    return TaskView(
+        TaskPhase.ENDED,
+        view.job_id,
+        reason="its status says so",
+        host=view.host or claim.mark.host,
+        held_s=None if seen is None or claim.restart else _held(seen, files, now, looked),
+        restarts=claim.restart,
+    )
+
+
+def _held(seen: Sighting, files: AttemptDir, now: float, looked: float) -> float | None:
+    """Return for how long a task that has written its status held its cores."""
+    row = seen.row
+    if row is None or row.word != "RUNNING" or row.elapsed_s is None:
+        # A job that completes may be shown with no time.
+        return None if row is None else row.elapsed_s or None
+    try:
+        age = time.time() - files.status.stat().st_mtime
+    except OSError:
+        age = 0.0
+    # The file server's clock may be wrong; the status came after the last look at it.
+    ended = max(now - max(age, 0.0), looked, seen.t)
+    return row.elapsed_s + ended - seen.t
 
 
 def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:

@@ -21,17 +21,17 @@ from neurosweep.exec.protocol import (
     require_folders,
 )
 from neurosweep.exec.slurm_adopt import find_jobs
-from neurosweep.exec.slurm_judge import explained, has_finished, judge
+from neurosweep.exec.slurm_judge import explained, finished_view, judge
 from neurosweep.exec.slurm_parts import new_part
 from neurosweep.exec.slurm_state import HOPELESS, STUCK, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
-from neurosweep.exec.slurm_watch import POOL_KEY, Sighting, SlurmWatch
+from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
 from neurosweep.records.trial import Kind
 
 logger = logging.getLogger(__name__)
 
-# Pause between two looks at the files of running tasks, in seconds: an end is noticed without
-# asking the scheduler.
+# Pause between two looks at the files of running tasks, in seconds, at the least: an end is
+# noticed without asking the scheduler.
 _FILES_S = 1.0
 # A task that waits to be released by hand is given up after this long, in seconds.
 _STUCK_S = 300.0
@@ -65,6 +65,7 @@ class _Task:
     name: str
     view: TaskView
     why: Kind | None = None
+    came_back: bool = False
     stuck_since: float = math.inf
 
     @property
@@ -192,7 +193,7 @@ class SlurmExecutor:
         now = self._watch.now()
         fresh = self._watch.looks != self._looks
         self._looks = self._watch.looks
-        look_at_files = fresh or now - self._files_at >= _FILES_S
+        look_at_files = fresh or now - self._files_at >= max(_FILES_S, self._poll_s / 10.0)
         for key, task in self._tasks.items():
             if fresh:
                 self._update(key, task, now)
@@ -272,6 +273,8 @@ class SlurmExecutor:
             log = self._root / task.name / f"{task.job_id}_0_log.out"
             view = explained(view, task.spec.files, log)
             view = view if task.why is None else replace(view, kind_hint=task.why)
+        if view.phase is TaskPhase.QUEUED and task.view.phase is TaskPhase.RUNNING:
+            task.came_back = True
         task.view = view
         stuck = seen.queued and seen.row is not None and seen.row.word in STUCK
         if seen.queued and seen.row is not None and seen.row.reason in HOPELESS:
@@ -292,41 +295,18 @@ class SlurmExecutor:
             )
 
     def _look_at_files(self, task: _Task, now: float) -> None:
-        """Take a task as over when its status says so: SLURM may take minutes to clean up.
-
-        A task that was started again is left to accounting, which knows its earlier lives.
-        """
+        """Take a task as over when its status says so: SLURM may take minutes to clean up."""
         seen = self._watch.sighting(task.job_id)
         absent = seen is not None and not seen.queued
-        if not (task.view.phase is TaskPhase.RUNNING or absent):
+        if not (task.view.phase is TaskPhase.RUNNING or absent or task.came_back):
             return
-        claim = has_finished(task.spec.files, task.job_id)
-        if claim is None or (claim.restart and not absent):
+        view = finished_view(task.view, seen, task.spec.files, now, self._files_at)
+        if view is None:
             return
-        held = None if seen is None or claim.restart else self._held(task, seen, now)
-        task.view = TaskView(
-            TaskPhase.ENDED,
-            task.job_id,
-            reason="its status says so",
-            kind_hint=task.why,
-            host=task.view.host or claim.mark.host,
-            held_s=held,
-            restarts=claim.restart,
-        )
-
-    def _held(self, task: _Task, seen: Sighting, now: float) -> float | None:
-        """Return for how long a task that has written its status held its cores."""
-        row = seen.row
-        if row is None or row.word != "RUNNING" or row.elapsed_s is None:
-            # A job that completes may be shown with no time.
-            return None if row is None else row.elapsed_s or None
-        try:
-            age = time.time() - task.spec.files.status.stat().st_mtime
-        except OSError:
-            age = 0.0
-        # The file server's clock may be wrong; the status came after the last look at it.
-        ended = max(now - max(age, 0.0), self._files_at, seen.t)
-        return row.elapsed_s + ended - seen.t
+        if task.came_back:
+            # It was done when its node was lost: it has nothing left to do.
+            self._doomed[task.job_id] = task.spec.key
+        task.view = view if task.why is None else replace(view, kind_hint=task.why)
 
     def _cancel_doomed(self) -> None:
         now = self._watch.now()
@@ -349,5 +329,6 @@ class SlurmExecutor:
             if view.phase in _OVER:
                 task = self._tasks.pop(key)
                 self._watch.forget(task.job_id)
-                self._doomed.pop(task.job_id, None)
+                if not task.came_back:
+                    self._doomed.pop(task.job_id, None)
         return report
