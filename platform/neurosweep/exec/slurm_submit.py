@@ -80,7 +80,10 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     except UnreachableError:
         raise
     except ExecutorError as error:
-        msg = f"sbatch refused the array {part.name}: {error}"
+        msg = (
+            f"sbatch refused the array {part.name}: {error}; change the profile "
+            "(`neurosweep doctor --on slurm:PROFILE` says what does not fit), then resume"
+        )
         raise ExecutorError(msg) from error
     answer = _ID.search(output)
     if answer is None:
