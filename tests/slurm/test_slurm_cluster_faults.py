@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _loop_kit import copy_study, new_study
@@ -25,20 +24,21 @@ from neurosweep.research.setup import build_driver
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.usefixtures("cluster"),
+    pytest.mark.usefixtures("own_cluster"),
     pytest.mark.timeout(240),
 ]
 
 
-def stepping(folder: Path, trials: int, *, steps: int, step_s: float, **changes: Any) -> StudyDir:
+def stepping(folder: Path, trials: int, *, steps: int, step_s: float) -> StudyDir:
     """Return a study of jobs that save after every step."""
     return new_study(
         folder,
         recipe="steps",
         set={"fault.delay_s": step_s, "training.epochs": steps},
         budget={"rounds": 1, "trials_per_round": trials, "trial_minutes": 3.0},
+        # More than SLURM needs to see that a node is gone.
+        execution={"stall_minutes": 2.0},
         reserve={"floor": 0, "confirm": 0},
-        **changes,
     )
 
 

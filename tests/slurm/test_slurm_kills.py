@@ -17,7 +17,7 @@ from neurosweep.records.export import export_study
 from neurosweep.research.lock import live_driver
 from neurosweep.research.setup import build_driver
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("own_cluster"), pytest.mark.timeout(240)]
 
 DRIVER = Path(__file__).resolve().parents[1] / "_drive_study.py"
 ROOTS = [str(DRIVER.parents[1] / root) for root in ("platform", "experiments", "agents")]

@@ -21,7 +21,7 @@ from neurosweep.exec.protocol import ExecSettings, TaskPhase, TaskSpec, TaskView
 from neurosweep.exec.runner import run_attempt
 from neurosweep.testing.attempts import make_task
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("own_cluster"), pytest.mark.timeout(180)]
 PLACE_S = 12.0
 LIMIT_S = 120.0
 MODEL = {

@@ -12,7 +12,7 @@ from neurosweep.core.layout import StudyDir
 from neurosweep.records.state import Phase, StudyState
 from neurosweep.records.trial import Kind
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("own_cluster"), pytest.mark.timeout(240)]
 
 FAULTS = {
     "sleepy": Kind.CANCELLED_USER,  # the first: cancelled by hand while it runs
