@@ -21,6 +21,7 @@ class Cluster:
         self.controller: str | None = ""
         self.accounting: str | None = ""
         self.trouble = "Unable to contact"
+        self.takes_s = 0.0
         self.asked: list[list[str]] = []
 
     def run(self, command: list[str]) -> str:
@@ -28,6 +29,7 @@ class Cluster:
         answers = {"sacct": self.accounting}
         answers["squeue"] = self.controller if "all" in command else self.queue
         text = answers[command[0]]
+        self.now += self.takes_s if command[0] == "sacct" else 0.0
         if text is None:
             raise ExecutorError(self.trouble)
         return text
@@ -197,3 +199,18 @@ def test_an_ended_state_in_the_queue_is_waited_out(cluster: Cluster, watch: Slur
     cluster.queue = queued("1_0", "TIMEOUT")
     look(cluster, watch)
     assert verdict(cluster, watch, "1_0") == (TaskPhase.RUNNING, None)
+
+
+def test_a_database_that_hangs_is_left_alone_for_a_while(
+    cluster: Cluster, watch: SlurmWatch
+) -> None:
+    cluster.accounting, cluster.takes_s = None, 30.0
+    cluster.controller = queued("1_0", "FAILED")
+    for _ in range(4):
+        look(cluster, watch)
+    assert sum(command[0] == "sacct" for command in cluster.asked) == 1
+    assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, None)
+    assert verdict(cluster, watch, "1_1") is None
+    for _ in range(4):
+        look(cluster, watch)
+    assert sum(command[0] == "sacct" for command in cluster.asked) == 2

@@ -20,6 +20,7 @@ _FIRST_LOOK_S = 1.0
 SKEW_S = 3600.0
 _DISABLED = "disabled"
 _HOUR_S = 3600.0
+_SLOW_S, _REST_S = 5.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class SlurmWatch:
         self._sightings: dict[str, Sighting] = {}
         self._due = -math.inf
         self._last = -math.inf
+        self._accounting_at = -math.inf
         self._asked: deque[float] = deque()
         self.queries = 0
         self.looks = 0
@@ -180,14 +182,21 @@ class SlurmWatch:
         names = {job.name for job in jobs}
         arrays = {job_id.partition("_")[0] for job_id in missing}
         since = local_time(min(job.since for job in jobs) - SKEW_S)
-        self.count()
-        try:
-            return accounting_rows(names, since, arrays), True
-        except ExecutorError as error:
-            # The controller remembers ended jobs for some minutes.
+        began = self._monotonic()
+        disabled = False
+        if began >= self._accounting_at:
             self.count()
-            rows = queue_rows(names, ended_too=True)
-            return {i: r for i, r in rows.items() if r.word in ENDED}, _DISABLED in str(error)
+            try:
+                return accounting_rows(names, since, arrays), True
+            except ExecutorError as error:
+                disabled = _DISABLED in str(error)
+            if self._monotonic() - began > _SLOW_S:
+                # The driver waits with it: a database that hangs is left alone for a while.
+                self._accounting_at = self._monotonic() + _REST_S
+        # The controller remembers ended jobs for some minutes.
+        self.count()
+        rows = queue_rows(names, ended_too=True)
+        return {i: r for i, r in rows.items() if r.word in ENDED}, disabled
 
 
 def local_time(t: float) -> str:
