@@ -161,6 +161,23 @@ def test_killed_between_two_saves_nothing_is_missing_and_nothing_twice(
     assert said["restarts"] == (0 if new_attempt else 1)
 
 
+def test_stopped_where_it_cannot_come_back_its_next_attempt_goes_on(
+    home: Home, cluster: Cluster
+) -> None:
+    """A cluster that pushes tasks aside for good says so only to the driver."""
+    task = steps_task(home)
+    process = cluster.start(task, NEUROSWEEP_REQUEUE="")
+    wait_until(lambda: has_lines(task, 4))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 1
+    assert read_json(task.files.status)["kind"] == "stopped"
+    assert cluster.asked() == []
+    second = steps_task(home, 2)
+    assert cluster.run(second, NEUROSWEEP_REQUEUE="") == 0
+    assert "goes on from attempt 1" in second.files.log.read_text()
+    assert_like_undisturbed(second, home)
+
+
 def test_a_place_shorter_than_the_job_is_taken_again_and_again(
     home: Home, cluster: Cluster
 ) -> None:

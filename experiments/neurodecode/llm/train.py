@@ -143,12 +143,12 @@ class Tuning:
         while self._left:
             self._step([readings[row] for row in self._left.pop(0)])
             self.beat()
-            if interrupts.should_stop():
-                return True
             if self.steps % self.steps_per_look == 0 and self._look(self._pass):
                 return True
             if self.steps < self.total_steps and interrupts.due():
                 interrupts.save(self._state())
+            if interrupts.should_stop():
+                return True
         self._left = None
         return False
 

@@ -49,6 +49,9 @@ from neurosweep.records.trial import Kind, Outcome
 
 logger = logging.getLogger(__name__)
 
+# Whether these run again is not for the runner to say: pushed aside, they would go on.
+_MAY_GO_ON = (Kind.STOPPED, Kind.NODE_FAILURE)
+
 
 @dataclass
 class _Attempt:
@@ -79,8 +82,10 @@ class _Attempt:
             self.spec = read_run(self.files)
             self._run_job(self.spec)
         except Yielded:
-            with self.finishing:
-                return self._leave()
+            if self.watch is None or self.watch.stop is None:
+                with self.finishing:
+                    return self._leave()
+            error = self.watch.reason()
         except Exception as caught:  # noqa: BLE001 - the payload boundary: errors become data
             error = caught
         except (SystemExit, KeyboardInterrupt) as caught:
@@ -109,7 +114,7 @@ class _Attempt:
             try:
                 self._train_and_predict(spec, watch, saver)
             except Yielded:
-                logger.info("saved; the attempt leaves its place and goes on later")
+                logger.info("saved; the attempt leaves its place")
                 raise
             except BaseException as error:
                 # Under the log's redirection: the log ends with the reason.
@@ -132,7 +137,7 @@ class _Attempt:
         saver = Saver(
             resume,
             spec.limits.save_every_s,
-            lambda: watch.leaving,
+            lambda: watch.wants_save,
             lambda: self._done(point.run_sha, watch),
             self.clock,
         )
@@ -239,7 +244,7 @@ class _Attempt:
             "files": self.written,
         }
         code = save_status(self.files, status)
-        if self.resume is not None and code != EXIT_NO_STATUS:
+        if self.resume is not None and code != EXIT_NO_STATUS and kind not in _MAY_GO_ON:
             self.resume.delete()
         return code
 

@@ -77,6 +77,14 @@ class Watch:
         """Whether the job should save and leave."""
         return self._leave_by is not None and self.stop is None
 
+    @property
+    def wants_save(self) -> bool:
+        """Whether the job should save at once and end, for good or for now.
+
+        Who tells a job to stop may have pushed it aside; its next attempt then goes on from here.
+        """
+        return self.leaving or self.stop is Kind.STOPPED
+
     def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
         """Take a signal as a request, to leave where the job may come back, else to stop."""
         if self._lease.requeue and number in (signal.SIGUSR2, signal.SIGTERM):
