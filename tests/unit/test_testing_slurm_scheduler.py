@@ -11,9 +11,9 @@ import pytest
 
 from neurosweep.testing.slurm import lives as lives_module
 from neurosweep.testing.slurm.commands import Call, answer
-from neurosweep.testing.slurm.lives import Site
 from neurosweep.testing.slurm.scheduler import Scheduler
 from neurosweep.testing.slurm.script import Event, FaultScript, OldJob, TaskFault
+from neurosweep.testing.slurm.setup import Site
 
 KILLED = signal.SIGKILL
 
@@ -108,7 +108,7 @@ def test_the_throttle_of_an_array_can_be_changed(cluster):
 def test_what_is_held_waits_for_its_release(cluster):
     one = cluster()
     one.submit("--hold", "--array=0-1")
-    assert set(one.reasons().values()) <= {"JobHeldAdmin", "JobHeldUser"}
+    assert set(one.reasons().values()) == {"JobHeldUser"}
     one.call("scontrol", "release", "100")
     one.tick()
     assert set(one.states().values()) == {"RUNNING"}
@@ -172,14 +172,31 @@ def test_a_task_that_is_queued_again_keeps_its_id_and_its_lives(cluster):
     assert "Restarts=1" in one.call("scontrol", "show", "job", "100_0")
 
 
-def test_who_is_over_or_waits_is_not_queued_again(cluster):
+def test_what_waits_is_not_queued_again_and_what_is_over_is(cluster):
     one = cluster(slots=1)
-    one.submit("--array=0-1")
-    assert "pending" in one.call("scontrol", "requeue", "100_1")
+    one.submit("--array=0-2")
+    assert one.call("scontrol", "requeue", "100_1") == "100_1: Job is pending execution"
     one.end("100_0")
-    assert "already finished" in one.call("scontrol", "requeue", "100_0")
+    one.call("scancel", "100_2")
+    assert one.call("scontrol", "requeue", "100_2") == ""
+    assert one.states() == {"100_0": "COMPLETED", "100_1": "RUNNING", "100_2": "PENDING"}
     assert "Invalid job id" in one.call("scontrol", "requeue", "999")
     assert "Invalid job id" in one.call("scontrol", "update", "JobId=999", "ArrayTaskThrottle=1")
+
+
+def test_an_array_that_is_partly_over_gives_an_error_and_obeys(cluster):
+    one = cluster(slots=1)
+    one.submit("--array=0-3%1")
+    one.end("100_0")
+    said = "100_0: Job has already finished\n100_1-3: No error"
+    assert one.call("scontrol", "update", "JobId=100", "ArrayTaskThrottle=2") == said
+    assert one.call("squeue", "-h", "-o", "%i").splitlines()[0] == "100_[2-3%2]"
+    assert one.call("scontrol", "hold", "100") == said
+    one.tick()
+    assert set(one.reasons().values()) <= {"JobHeldAdmin", "JobHeldUser"}
+    assert one.call("scontrol", "release", "100") == said
+    one.tick()
+    assert one.reasons()["100_1"] == "None"
 
 
 def test_requeue_hold_needs_a_release(cluster):

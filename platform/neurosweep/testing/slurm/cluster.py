@@ -21,10 +21,9 @@ from unittest import mock
 from neurosweep.core.errors import ExecutorError
 from neurosweep.core.provenance import code_env
 from neurosweep.testing.slurm import client
-from neurosweep.testing.slurm.lives import Setup, Site
 from neurosweep.testing.slurm.script import COMMANDS, FaultScript
+from neurosweep.testing.slurm.setup import Setup, Site
 
-_NO_SRUN = "#!/bin/sh\necho 'srun: error: the fake cluster starts batch scripts only' >&2\nexit 1\n"
 _LAST_WORDS = 2000
 
 
@@ -173,7 +172,6 @@ class FakeSlurm:
         text = f"#!{sys.executable} -ISE\n" + text.replace("@SOCKET@", self._socket)
         for name in COMMANDS:
             _write_program(self.bin / name, text)
-        _write_program(self.bin / "srun", _NO_SRUN)
 
 
 def _write_program(path: Path, text: str) -> None:

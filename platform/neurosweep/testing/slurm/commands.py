@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from neurosweep.testing.slurm.accounting_table import sacct
 from neurosweep.testing.slurm.asked import read_asked, user_name
 from neurosweep.testing.slurm.batch import Refused, minutes_of, read_submission, signal_number
 from neurosweep.testing.slurm.model import Task, local_time
-from neurosweep.testing.slurm.queue_table import squeue
+from neurosweep.testing.slurm.queue_table import spans, squeue
 from neurosweep.testing.slurm.scheduler import Scheduler
 
 VERSION = "slurm-fake 22.05.8"
@@ -56,7 +57,7 @@ def answer(scheduler: Scheduler, call: Call) -> Reply:
     try:
         return _COMMANDS[call.command](scheduler, call)
     except Refused as refusal:
-        return Reply(error=f"{refusal}\n", code=1)
+        return Reply(error=f"{refusal}\n", code=255 if "unrecognized option" in str(refusal) else 1)
 
 
 def _sbatch(scheduler: Scheduler, call: Call) -> Reply:
@@ -125,12 +126,19 @@ def _scontrol(scheduler: Scheduler, call: Call) -> Reply:
     return Reply(error=f"scontrol: error: invalid keyword: {verb}\n", code=1)
 
 
+_OVER = "Job has already finished"
+
+
 def _hold(_scheduler: Scheduler, task: Task) -> None:
-    task.held = True
+    if task.final:
+        raise Refused(_OVER)
+    task.held = "JobHeldAdmin" if os.getuid() == 0 else "JobHeldUser"
 
 
 def _release(_scheduler: Scheduler, task: Task) -> None:
-    task.held, task.begin_at = False, 0.0
+    if task.final:
+        raise Refused(_OVER)
+    task.held, task.begin_at = "", 0.0
 
 
 def _requeue(scheduler: Scheduler, task: Task) -> None:
@@ -141,7 +149,8 @@ def _requeue_hold(scheduler: Scheduler, task: Task) -> None:
     scheduler.requeue(task, hold=True)
 
 
-_VERBS: Mapping[str, Callable[[Scheduler, Task], None]] = {
+_Action = Callable[[Scheduler, Task], None]
+_VERBS: Mapping[str, _Action] = {
     "hold": _hold,
     "uhold": _hold,
     "release": _release,
@@ -150,39 +159,58 @@ _VERBS: Mapping[str, Callable[[Scheduler, Task], None]] = {
 }
 
 
-def _each(
-    scheduler: Scheduler, words: Sequence[str], action: Callable[[Scheduler, Task], None]
-) -> Reply:
-    errors = []
+def _each(scheduler: Scheduler, words: Sequence[str], action: _Action) -> Reply:
+    lines: list[str] = []
     for word in (part for text in words for part in text.split(",")):
         tasks = scheduler.find(word.partition("=")[2] or word)
-        if not tasks:
-            errors.append(f"Invalid job id specified for job {word}")
-        living = [task for task in tasks if not task.final]
-        for task in living or tasks[:1]:
-            try:
-                action(scheduler, task)
-            except Refused as refusal:
-                errors.append(str(refusal))
-    return Reply(error="".join(f"{text}\n" for text in errors), code=int(bool(errors)))
+        if tasks:
+            lines += _outcomes(scheduler, tasks, action)
+        else:
+            lines.append(f"Invalid job id specified for job {word}")
+            if action in (_hold, _release):
+                lines.append("slurm_suspend error: Invalid job id specified")
+    return Reply(error="".join(f"{line}\n" for line in lines), code=int(bool(lines)))
+
+
+def _outcomes(scheduler: Scheduler, tasks: Sequence[Task], action: _Action) -> list[str]:
+    """Do something to tasks; return nothing when all went well, else a line for each outcome."""
+    texts: dict[str, list[Task]] = {}
+    for task in tasks:
+        try:
+            action(scheduler, task)
+            text = "No error"
+        except Refused as refusal:
+            text = str(refusal)
+        texts.setdefault(text, []).append(task)
+    if set(texts) == {"No error"}:
+        return []
+    if tasks[0].index is None:
+        return [f"{text} for job {tasks[0].job_id}" for text in texts]
+    number = tasks[0].array.number
+    return [f"{number}_{spans(group)}: {text}" for text, group in texts.items()]
 
 
 def _update(scheduler: Scheduler, words: Sequence[str]) -> Reply:
     pairs = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
-    tasks = scheduler.find(pairs.pop("jobid", ""))
+    job = pairs.pop("jobid", "")
+    tasks = scheduler.find(job)
     if not tasks:
-        return Reply(error="Invalid job id specified\n", code=1)
-    array = tasks[0].array
-    if all(task.final for task in tasks):
-        return Reply(error=f"{tasks[0].job_id}: Job has already finished\n", code=1)
-    for name, value in pairs.items():
-        if name == "arraytaskthrottle":
-            array.throttle = int(value)
-        elif name == "timelimit":
-            array.minutes = minutes_of(value)
-        else:
+        return Reply(error=f"Invalid job id specified for job {job}\n", code=1)
+    for name in pairs:
+        if name not in ("arraytaskthrottle", "timelimit"):
             return Reply(error=f"Update of this parameter is not supported: {name}\n", code=1)
-    return Reply()
+
+    def update(_scheduler: Scheduler, task: Task) -> None:
+        if task.final:
+            raise Refused(_OVER)
+        if "arraytaskthrottle" in pairs:
+            task.array.throttle = int(pairs["arraytaskthrottle"])
+        if "timelimit" in pairs:
+            task.array.minutes = minutes_of(pairs["timelimit"])
+
+    # Some tasks may be over: that is an error, after the others were updated.
+    lines = _outcomes(scheduler, tasks, update)
+    return Reply(error="".join(f"{line}\n" for line in lines), code=int(bool(lines)))
 
 
 def _show(scheduler: Scheduler, words: Sequence[str]) -> Reply:

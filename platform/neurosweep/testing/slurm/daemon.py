@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from neurosweep.testing.slurm.commands import Call, Reply, answer
-from neurosweep.testing.slurm.lives import Setup
 from neurosweep.testing.slurm.process import CLAIM
 from neurosweep.testing.slurm.scheduler import Scheduler
 from neurosweep.testing.slurm.script import Answer, CommandFault, FaultScript
+from neurosweep.testing.slurm.setup import Setup
 
 _WARM = (
     "numpy",

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from neurosweep.testing.slurm.model import (
@@ -22,57 +21,10 @@ from neurosweep.testing.slurm.model import (
 )
 from neurosweep.testing.slurm.process import CLAIM, Start, fork_task
 from neurosweep.testing.slurm.script import Event, FaultScript
+from neurosweep.testing.slurm.setup import Site
 
 Later = Callable[[float, Callable[[], None]], None]
 Log = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Site:
-    """Hold what all tasks of a cluster share.
-
-    Attributes
-    ----------
-    socket
-        Where the cluster listens.
-    spool
-        Folder for scripts that a shell must run.
-    name
-        Name of the cluster.
-    slots, nodes
-        Tasks that run at a time, and machines they are dealt over.
-    """
-
-    socket: str
-    spool: Path
-    name: str = "fake"
-    slots: int = 8
-    nodes: int = 4
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Hold what the cluster is started with.
-
-    Attributes
-    ----------
-    site, script, start_id
-        As in `Scheduler`.
-    log
-        File that everything is noted in, one JSON object a line.
-    """
-
-    site: Site
-    script: FaultScript
-    start_id: int
-    log: Path
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Setup:
-        """Read what `dataclasses.asdict` and JSON made of it."""
-        site = Site(**{**data["site"], "spool": Path(data["site"]["spool"])})
-        script = FaultScript.from_dict(data["script"])
-        return cls(site, script, data["start_id"], Path(data["log"]))
 
 
 @dataclass
@@ -186,9 +138,13 @@ class Lives:
         task.state, task.exit_code, task.end = doom.state, doom.exit_code, time.time()
         task.shown, task.doom = "", None
         self._note("end", task, state=doom.state, exit=doom.exit_code)
-        if not doom.reason:
-            return
-        task.lives.append(task.life())
+        if doom.reason:
+            self.again(task, doom)
+
+    def again(self, task: Task, doom: Doom) -> None:
+        """Queue a task again whose life is over."""
+        if task.start:
+            task.lives.append(task.life())
         task.restarts += 1
         task.struck.clear()
         task.state, task.reason, task.node = PENDING, doom.reason, ""

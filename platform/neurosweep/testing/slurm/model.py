@@ -96,7 +96,8 @@ class Task:
     doom
         What is said when its process has ended.
     held, hidden_until, shown
-        Held back; unknown to queries until then; a state shown instead of its own.
+        Why it is held back, empty when it is not; unknown to queries until then; a state shown
+        instead of its own.
     """
 
     array: Array
@@ -114,7 +115,7 @@ class Task:
     lives: list[Life] = field(default_factory=list)
     pid: int = 0
     doom: Doom | None = None
-    held: bool = False
+    held: str = ""
     hidden_until: float = 0.0
     shown: str = ""
     struck: set[TaskFault] = field(default_factory=set)

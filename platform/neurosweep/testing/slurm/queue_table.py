@@ -42,7 +42,7 @@ class QueueRow:
         task, array = self.task, self.task.array
         state = task.known_state.split()[0]
         clock = _clock(task.elapsed(now)) if task.start else "0:00"
-        reason = task.reason if task.waits else "None"
+        reason = task.reason if task.waits else task.held or "None"
         limit = "UNLIMITED" if array.minutes is None else _clock(array.minutes * 60)
         return {
             "i": self.job_id,
@@ -153,21 +153,21 @@ def _queue_rows(tasks: Sequence[Task], *, each: bool) -> Iterator[QueueRow]:
         if each or group[0].index is None:
             yield from (QueueRow(task.job_id, task) for task in group)
         else:
-            yield QueueRow(f"{group[0].array.number}_[{_spans(group)}]", group[0])
+            array = group[0].array
+            limit = f"%{array.throttle}" if array.throttle else ""
+            yield QueueRow(f"{array.number}_[{spans(group)}{limit}]", group[0])
     yield from (QueueRow(task.job_id, task) for task in tasks if not task.waits)
 
 
-def _spans(tasks: Sequence[Task]) -> str:
-    """Return indices as SLURM compresses them: ``2-5,8%2``."""
-    spans: list[list[int]] = []
+def spans(tasks: Sequence[Task]) -> str:
+    """Return indices as SLURM compresses them: ``2-5,8``."""
+    found: list[list[int]] = []
     for index in sorted(task.index or 0 for task in tasks):
-        if spans and spans[-1][1] == index - 1:
-            spans[-1][1] = index
+        if found and found[-1][1] == index - 1:
+            found[-1][1] = index
         else:
-            spans.append([index, index])
-    text = ",".join(f"{a}-{b}" if a != b else str(a) for a, b in spans)
-    throttle = tasks[0].array.throttle
-    return f"{text}%{throttle}" if throttle else text
+            found.append([index, index])
+    return ",".join(f"{low}-{high}" if low != high else str(low) for low, high in found)
 
 
 def _fill(form: str, columns: dict[str, str]) -> str:

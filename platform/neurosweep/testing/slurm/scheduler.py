@@ -15,9 +15,10 @@ from neurosweep.testing.slurm.batch import (
     minutes_of,
 )
 from neurosweep.testing.slurm.events import HELD, Strikes
-from neurosweep.testing.slurm.lives import Later, Lives, Log, Site
+from neurosweep.testing.slurm.lives import Later, Lives, Log
 from neurosweep.testing.slurm.model import WITH_SLOT, Array, Doom, Task
 from neurosweep.testing.slurm.script import FaultScript
+from neurosweep.testing.slurm.setup import Site
 
 _NEVER = "DependencyNeverSatisfied"
 
@@ -82,7 +83,7 @@ class Scheduler:
         self.arrays[array.number] = array
         array.tasks = [Task(array, index, array.number, submit=array.submit) for index in indices]
         for task in array.tasks:
-            task.held = "hold" in options
+            task.held = "JobHeldUser" if "hold" in options else ""
             self.strikes.strike(task, "queued")
         return array
 
@@ -126,28 +127,28 @@ class Scheduler:
             self.lives.end(task, Doom(f"CANCELLED by {os.getuid()}"))
 
     def requeue(self, task: Task, *, hold: bool = False) -> None:
-        """Queue a running task again.
+        """Queue a task again that runs or is over.
 
         Raises
         ------
         Refused
             With the text that scontrol prints.
         """
-        if task.final:
-            msg = f"Job has already finished for job {task.job_id}"
-            raise Refused(msg)
         if task.waits:
-            msg = f"Job is pending execution for job {task.job_id}"
+            msg = "Job is pending execution"
             raise Refused(msg)
-        reason = HELD if hold else "BeginTime"
-        task.held = hold
-        self.lives.end(task, Doom("REQUEUED", "0:0", reason, self.script.requeue_wait_s))
+        task.held = HELD if hold else ""
+        doom = Doom("REQUEUED", "0:0", HELD if hold else "BeginTime", self.script.requeue_wait_s)
+        if task.final:
+            # What is over is run once more, even what was cancelled.
+            self.lives.again(task, doom)
+        else:
+            self.lives.end(task, doom)
 
     def _why_waiting(self, task: Task, running: int, busy: int) -> str:
-        array, held = task.array, "JobHeldAdmin" if os.getuid() == 0 else "JobHeldUser"
+        array = task.array
         checks = (
-            (task.held and task.reason != HELD, held),
-            (task.held, HELD),
+            (bool(task.held), task.held),
             (time.time() < task.begin_at, task.reason if task.reason == HELD else "BeginTime"),
             (bool(array.after), self._dependency(task) if array.after else ""),
             (0 < array.throttle <= running, "JobArrayTaskLimit"),
