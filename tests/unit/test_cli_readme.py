@@ -3,7 +3,7 @@
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,15 @@ from neurosweep.cli.parser import parse
 from neurosweep.core.config import fields_of, validate
 from neurosweep.core.schema import FieldSpec, Schema
 from neurosweep.exec.profiles import Profile
+from neurosweep.pipeline.spec import load_pipeline
 from neurosweep.records.agent_api import TrialRecord
 from neurosweep.records.spec import StudySpec
+from neurosweep.research.arena import read_arena_toml
 
 REPO = Path(__file__).parents[2]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 SLURM = (REPO / "slurm/README.md").read_text(encoding="utf-8")
-_ACTIONS = re.compile(r"start|resume|status|pause|cancel|report|confirm|make|prepare|check|info")
+_ACTIONS = re.compile(r"show|start|resume|status|pause|cancel|report|confirm|make|prepare|check|info")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -76,14 +78,22 @@ def test_both_command_lines_do_all_the_setting_up() -> None:
     assert "--extra-index-url URL" in README
 
 
-def test_every_toml_is_what_it_claims_to_be() -> None:
+def test_every_toml_is_what_it_claims_to_be(tmp_path: Path) -> None:
     seen = []
     for text in blocks("toml"):
         data = tomllib.loads(text)
-        model = StudySpec if "recipe" in data else Profile
-        validate(model, data, "README.md")
-        seen.append(model)
-    assert seen == [StudySpec, Profile]
+        path = tmp_path / "example.toml"
+        path.write_text(text, encoding="utf-8")
+        kind = next((k for k in ("arms", "stages", "recipe") if k in data), "profile")
+        checks: dict[str, Callable[[], object]] = {
+            "arms": lambda path=path: read_arena_toml(path),
+            "stages": lambda path=path: load_pipeline(path),
+            "recipe": lambda data=data: validate(StudySpec, data, "README.md"),
+            "profile": lambda data=data: validate(Profile, data, "README.md"),
+        }
+        checks[kind]()
+        seen.append(kind)
+    assert seen == ["recipe", "arms", "stages", "profile"]
 
 
 def test_the_fields_of_the_example_study_exist() -> None:
