@@ -17,7 +17,7 @@ from _slurm_fake_kit import PACE, drive_slurm, good_ends, trials, write_profile
 from neurosweep.exec import slurm_judge, slurm_state, slurm_submit
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind
-from neurosweep.research import placing
+from neurosweep.research import placer
 from neurosweep.research.progress import DriveState
 from neurosweep.testing.slurm import (
     Answer,
@@ -60,7 +60,7 @@ def on(tmp_path):
 def little_patience():
     """Let waits that are minutes on a cluster be moments here."""
     with (
-        mock.patch.object(placing, "_MAX_WAIT_S", 0.2),
+        mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
         mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
         mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
         mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from neurosweep.exec import slurm_judge, slurm_state, slurm_submit
 from neurosweep.records.state import Phase
-from neurosweep.research import placing
+from neurosweep.research import placer
 from neurosweep.testing.slurm import (
     Answer,
     CommandFault,
@@ -110,7 +110,7 @@ def test_each_trial_has_one_end_that_counts(template, slurm, folder, script, dea
     study, on = copy_study(template, folder), write_profile(folder)
     slurm.obey(script)
     with (
-        mock.patch.object(placing, "_MAX_WAIT_S", 0.2),
+        mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
         mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
         mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
         mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
