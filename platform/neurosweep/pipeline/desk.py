@@ -17,6 +17,7 @@ from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.journal import Journal
 from neurosweep.pipeline.places import Places
 from neurosweep.pipeline.plan import Plan
+from neurosweep.pipeline.shares import Shares
 from neurosweep.pipeline.state import TaskState
 from neurosweep.records.state import AttemptState
 from neurosweep.records.trial import Kind
@@ -48,6 +49,7 @@ class Desk:
         self._clock = journal.clock
         self._shelf = Shelf(journal.home)
         self._watch = Watch(journal.clock, pace)
+        self._shares = Shares(journal.clock)
         self._placer = Placer(
             lambda spec: self._executor(spec.trial), journal.done, journal.clock, pace
         )
@@ -98,7 +100,9 @@ class Desk:
         for token in self._placer.tokens if self._placer.is_time else ():
             self._place(token, known=True)
         waiting = self._placer.waiting
-        for executor, tasks in self._by_executor():
+        working = self._by_executor()
+        self._shares.divide([(executor, len(tasks)) for executor, tasks in working])
+        for executor, tasks in working:
             try:
                 views = executor.poll()
             except ExecutorError as error:
@@ -109,6 +113,11 @@ class Desk:
                 if _key(task) not in waiting:
                     self._follow(task, views.get(_key(task)))
         return self._journal.state.num_events > before
+
+    def close(self) -> None:
+        """Let go of the executors, and of slots that others may use; running attempts go on."""
+        self._shares.leave()
+        self._places.close()
 
     def _by_executor(self) -> list[tuple[Executor, list[TaskState]]]:
         """Return the executors that have open tasks, with these."""

@@ -104,7 +104,7 @@ class _Driver:
         except OSError as error:
             raise _disk_error(error, self._journal.dir) from error
         finally:
-            self._places.close()
+            self._desk.close()
         return result
 
     def _settle(self) -> None:
