@@ -65,7 +65,8 @@ UNINTERRUPTED = Interrupts()
 def random_state() -> State:
     """Return where the random numbers of Python, numpy and torch stand."""
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - code may draw from it
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if used else []
     return {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],

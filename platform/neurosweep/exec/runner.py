@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from neurosweep.exec.limits import (
     set_threads,
 )
 from neurosweep.exec.made import made_files
-from neurosweep.exec.outputs import MetricsLog, OutputLog, write_predictions
+from neurosweep.exec.outputs import MetricsLog, OutputLog, job_logging, write_predictions
 from neurosweep.exec.resume import ResumeFolder, SavePoint
 from neurosweep.exec.run_spec import RunSpec, read_run, run_json
 from neurosweep.exec.saving import Saver
@@ -99,7 +99,7 @@ class _Attempt:
     def _run_job(self, spec: RunSpec) -> None:
         with contextlib.ExitStack() as stack:
             self.output = stack.enter_context(OutputLog(self.files.log, spec.limits.log_mb))
-            stack.enter_context(_job_logging())
+            stack.enter_context(job_logging())
             assert_code_from(spec.code_roots)
             os.chdir(self.files.root)
             self.watch = watch = Watch(spec.limits, self.lease, self.clock)
@@ -268,22 +268,6 @@ def _until_stopped(predictions: Any, check_stop: Callable[[], None]) -> Any:
         check_stop()
         yield prediction
     check_stop()
-
-
-@contextlib.contextmanager
-def _job_logging() -> Iterator[None]:
-    """Send log records of INFO and above to this process's (redirected) standard error."""
-    root = logging.getLogger()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(min(level, logging.INFO) if level else logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 def run_attempt(
