@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from neurosweep.core.files import read_json
 from neurosweep.core.layout import StudyDir
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import StudyState, TrialState
@@ -128,19 +128,8 @@ def running(state: StudyState, count: int = 1) -> list[TrialState]:
     return trials if len(trials) >= count else []
 
 
-def completions(study: StudyDir) -> dict[str, int]:
-    """Return how many attempts of each trial ran to their end."""
-    count: dict[str, int] = {}
-    for status in study.root.glob("trials/*/attempts/*/status.json"):
-        if read_json(status)["outcome"] == "done":
-            count[status.parents[2].name] = count.get(status.parents[2].name, 0) + 1
-    return count
-
-
 def curves(study: StudyDir) -> dict[str, Sequence[dict[str, Any]]]:
     """Return the curves of each trial's last attempt without their times."""
-    import json
-
     found = {}
     for trial in sorted((study.root / "trials").iterdir()):
         last = max((trial / "attempts").iterdir(), key=lambda path: int(path.name))

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
+from _kill_kit import completions
 from _loop_kit import copy_study, new_study
 from _slurm_kit import (
     PACE,
     Cluster,
-    completions,
     curves,
     driving,
     running,
