@@ -131,9 +131,11 @@ def test_a_failed_query_changes_nothing(cluster: Cluster, watch: SlurmWatch) -> 
 
 def test_while_accounting_is_down_nothing_is_gone(cluster: Cluster, watch: SlurmWatch) -> None:
     cluster.accounting = None
-    for _ in range(20):
-        assert look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") is None
+    for state in ("RUNNING", "FAILED", "CANCELLED"):
+        cluster.controller = queued("1_0", state)
+        for _ in range(10):
+            assert look(cluster, watch)
+        assert verdict(cluster, watch, "1_0") is None, "why it ended, only accounting knows"
     cluster.controller = queued("1_0", "TIMEOUT")
     look(cluster, watch)
     assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, Kind.TIME_LIMIT)
@@ -149,9 +151,11 @@ def test_without_accounting_the_controller_has_the_last_word(
     cluster: Cluster, watch: SlurmWatch
 ) -> None:
     cluster.accounting, cluster.trouble = None, "Slurm accounting storage is disabled"
+    cluster.controller = queued("1_1", "CANCELLED")
     for _ in range(8):
         look(cluster, watch)
     assert verdict(cluster, watch, "1_0") == (TaskPhase.GONE, Kind.LOST)
+    assert verdict(cluster, watch, "1_1") == (TaskPhase.ENDED, Kind.CANCELLED_USER)
 
 
 def test_stale_accounting_of_a_job_that_left_the_queue(cluster: Cluster, watch: SlurmWatch) -> None:
@@ -205,7 +209,7 @@ def test_a_database_that_hangs_is_left_alone_for_a_while(
     cluster: Cluster, watch: SlurmWatch
 ) -> None:
     cluster.accounting, cluster.takes_s = None, 30.0
-    cluster.controller = queued("1_0", "FAILED")
+    cluster.controller = queued("1_0", "COMPLETED")
     for _ in range(4):
         look(cluster, watch)
     assert sum(command[0] == "sacct" for command in cluster.asked) == 1

@@ -21,6 +21,7 @@ SKEW_S = 3600.0
 _DISABLED = "disabled"
 _HOUR_S = 3600.0
 _SLOW_S, _REST_S = 5.0, 60.0
+_UNCLEAR = frozenset({"FAILED", "CANCELLED"})
 
 
 @dataclass(frozen=True)
@@ -193,10 +194,12 @@ class SlurmWatch:
             if self._monotonic() - began > _SLOW_S:
                 # The driver waits with it: a database that hangs is left alone for a while.
                 self._accounting_at = self._monotonic() + _REST_S
-        # The controller remembers ended jobs for some minutes.
+        # The controller remembers ended jobs for some minutes. It does not say who cancelled one,
+        # nor with what code one failed: accounting will, where there is any.
         self.count()
         rows = queue_rows(names, ended_too=True)
-        return {i: r for i, r in rows.items() if r.word in ENDED}, disabled
+        believed = set(ENDED) if disabled else set(ENDED) - _UNCLEAR
+        return {i: r for i, r in rows.items() if r.word in believed}, disabled
 
 
 def local_time(t: float) -> str:
