@@ -131,3 +131,34 @@ def test_metrics_of_one_step_stay_one_line(tmp_path: Path, curves: MetricsLog) -
         curves.log(step=step, epoch=0, loss=1.0 / (step + 1))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(20))
+
+
+def test_curves_go_on_behind_an_earlier_start(tmp_path: Path) -> None:
+    """Three lines were saved, five written, half a line cut: the fourth and fifth come again."""
+    path = tmp_path / "metrics.jsonl"
+    curves = MetricsLog(path, SystemClock(), lambda *_, **__: None)
+    for step in range(5):
+        curves.log(step, loss=1.0)
+    curves.close()
+    written = path.read_bytes()
+    path.write_bytes(written + b'{"step":5')
+    again = MetricsLog(path, SystemClock(), lambda *_, **__: None)
+    again.take_up(3)
+    assert (again.num_lines, path.read_bytes()) == (3, written)
+    for step in range(3, 7):
+        again.log(step, loss=1.0)
+    again.close()
+    assert path.read_bytes().startswith(written)
+    assert [line["step"] for line in read_jsonl(path)] == list(range(7))
+    assert again.num_lines == 7
+
+
+def test_a_start_from_scratch_repeats_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(2):
+        curves = MetricsLog(path, SystemClock(), lambda *_, **__: None)
+        curves.take_up(0)
+        for step in range(4):
+            curves.log(step, loss=1.0)
+        curves.close()
+    assert [line["step"] for line in read_jsonl(path)] == list(range(4))

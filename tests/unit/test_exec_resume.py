@@ -309,6 +309,7 @@ def test_a_job_of_its_own_needs_no_saves(tmp_path: Path) -> None:
         ({"NEUROSWEEP_REQUEUE": "1", "NEUROSWEEP_TASK_S": "soon"}, Lease("7", True)),
         ({"NEUROSWEEP_REQUEUE": "1", "NEUROSWEEP_TASK_S": "-1"}, Lease("7", True)),
         ({"NEUROSWEEP_REQUEUE": "1", "NEUROSWEEP_TASK_S": "nan"}, Lease("7", True)),
+        ({"NEUROSWEEP_REQUEUE": "1", "NEUROSWEEP_JOB": "local-7"}, Lease("7")),
     ],
 )
 def test_the_lease_follows_from_the_environment(environ: dict[str, str], lease: Lease) -> None:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from neurosweep.exec.claim import JOB_VARIABLE
+
 logger = logging.getLogger(__name__)
 
 REQUEUE_VARIABLE = "NEUROSWEEP_REQUEUE"
@@ -35,8 +37,11 @@ class Lease:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], job: str) -> Lease:
-        """Return the lease that the executor's variables describe; anything odd is left out."""
-        if environ.get(REQUEUE_VARIABLE) != "1":
+        """Return the lease that the executor's variables describe; anything odd is left out.
+
+        A worker of the local executor has none, though its driver may itself be such a task.
+        """
+        if environ.get(REQUEUE_VARIABLE) != "1" or environ.get(JOB_VARIABLE):
             return cls(job)
         try:
             seconds = float(environ.get(SECONDS_VARIABLE, ""))

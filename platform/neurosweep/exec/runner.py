@@ -70,7 +70,6 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.started = self.clock.now()
-        self.began = self.clock.monotonic()
         self.lease = Lease.of(os.environ if self.isolated else {}, self.fence.job)
         self.pulse = Pulse(self.files.heartbeat, [self._look], clock=self.clock)
         self.curves = MetricsLog(self.files.metrics, self.clock, self.pulse.beat)
@@ -107,12 +106,12 @@ class _Attempt:
                 apply_limits(spec.limits)
                 stack.enter_context(signals_to(watch.on_signal))
                 faulthandler.enable(file=2)
-            saver = self._take_up(spec, watch)
+            self.resume = ResumeFolder(self.files, sha256_file(run_json(self.files)))
             self.pulse.start()
             stack.callback(self.pulse.stop)
             stack.callback(self.curves.close)
             try:
-                self._train_and_predict(spec, watch, saver)
+                self._train_and_predict(spec, watch, self._take_up(spec, watch, self.resume))
             except Yielded:
                 logger.info("saved; the attempt leaves its place")
                 raise
@@ -121,12 +120,11 @@ class _Attempt:
                 logger.error("the attempt failed: %s", error, exc_info=error)
                 raise
 
-    def _take_up(self, spec: RunSpec, watch: Watch) -> Saver:
+    def _take_up(self, spec: RunSpec, watch: Watch, resume: ResumeFolder) -> Saver:
         """Find what an earlier start saved, and clear away what it left half done."""
         for left in (self.files.ckpt, self.files.out):
             shutil.rmtree(left, ignore_errors=True)
         self.files.predictions.unlink(missing_ok=True)
-        self.resume = resume = ResumeFolder(self.files, sha256_file(run_json(self.files)))
         resume.find()
         point = resume.point
         watch.worked_s = point.seconds
