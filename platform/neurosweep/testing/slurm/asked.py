@@ -1,4 +1,4 @@
-"""Options of the commands that only look."""
+"""What all commands have in common: options, and an answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from neurosweep.testing.slurm.batch import Refused
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Hold what a command prints and returns."""
+
+    out: str = ""
+    error: str = ""
+    code: int = 0
 
 
 def user_name() -> str:

@@ -136,12 +136,13 @@ class FakeSlurm:
             line.recv(1)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the cluster and return what it printed."""
+        """Run a command of the cluster, in its folder, and return what it printed."""
         return subprocess.run(
             [str(self.bin / words[0]), *words[1:]],
             capture_output=True,
             text=True,
             env=self.environ(),
+            cwd=self._folder,
             check=False,
         )
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosweep.testing.slurm.commands import Call, Reply, answer
+from neurosweep.testing.slurm.asked import Reply
+from neurosweep.testing.slurm.commands import Call, answer
 from neurosweep.testing.slurm.process import CLAIM
 from neurosweep.testing.slurm.scheduler import Scheduler
 from neurosweep.testing.slurm.script import Answer, CommandFault, FaultScript
