@@ -76,7 +76,7 @@ def test_the_trials_own_limit_ends_it_for_good_though_it_was_leaving() -> None:
     case = Case(Lease("7", True, 60.0), timeout_s=57.0, grace_s=10.0)
     case.after(56.0)
     assert not case.watch.leaving, "another place would not help it"
-    case.watch.on_signal(USR2)
+    case.watch.on_signal(TERM)
     assert case.watch.leaving
     case.after(1.5)
     assert (case.watch.leaving, case.watch.stop) == (False, Kind.TIME_LIMIT)
@@ -114,3 +114,18 @@ def test_who_is_pushed_aside_early_was_not_too_slow() -> None:
 def test_too_much_memory_ends_a_job_at_once() -> None:
     case = Case(memory_mb=1)
     assert (case.watch.verdict(), case.watch.stop) == (Verdict.END, Kind.OOM_HOST)
+
+
+def test_a_warning_of_the_end_of_a_place_that_is_long_enough_is_passed_over() -> None:
+    """The trial's limit comes a minute before that of its place, and so may the warning."""
+    case = Case(Lease("7", True, 660.0), timeout_s=600.0)
+    case.after(590.0)
+    case.watch.on_signal(USR2)
+    assert not case.watch.leaving
+
+
+def test_a_warning_long_before_the_end_is_one_of_being_pushed_aside() -> None:
+    case = Case(Lease("7", True, 660.0), timeout_s=600.0)
+    case.after(300.0)
+    case.watch.on_signal(USR2)
+    assert case.watch.leaving

@@ -17,6 +17,8 @@ from neurosweep.records.trial import Kind
 
 # Before the end of its place a job is asked to leave so early, and at least this is left at last.
 _LEAVE_S, _LAST_S = 5.0, 2.0
+# SLURM may warn a minute earlier than it was told to.
+_WARNED_S = 75.0
 IDLE_STARTS = 3
 _STOP_TEXT = {
     Kind.TIME_LIMIT: "the attempt ran longer than its limit of {timeout_s:g} s",
@@ -88,6 +90,8 @@ class Watch:
     def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
         """Take a signal as a request, to leave where the job may come back, else to stop."""
         if self._lease.requeue and number in (signal.SIGUSR2, signal.SIGTERM):
+            if number == signal.SIGUSR2 and self._warned_of_its_end():
+                return
             # USR2 is a warning; after TERM the process is killed soon.
             wait = self._limits.grace_s if number == signal.SIGTERM else float("inf")
             self._request_leave(self._clock.monotonic() + wait)
@@ -157,11 +161,17 @@ class Watch:
     def _check_lease(self, now: float) -> None:
         """Ask the job to leave before its place on the cluster ends: signals may come late."""
         left = self._time_left()
-        limit = self._limits.timeout_s
-        if limit is not None and limit - self.seconds < left:
-            return  # the trial's own time ends first: another place would not help it
-        if left <= self._early_s():
+        if left <= self._early_s() and not self._ends_before_its_place():
             self._request_leave(now + left - min(_LAST_S, (self._lease.seconds or 0.0) / 8.0))
+
+    def _ends_before_its_place(self) -> bool:
+        """Whether the trial's own time ends first: another place would not help it."""
+        limit = self._limits.timeout_s
+        return limit is not None and limit - self.seconds < self._time_left()
+
+    def _warned_of_its_end(self) -> bool:
+        """Whether a warning is most likely that of the end of a place that is long enough."""
+        return self._ends_before_its_place() and self._time_left() < _WARNED_S
 
     def _time_left(self) -> float:
         if self._lease.seconds is None:
