@@ -133,9 +133,9 @@ def names_in_code():
             first = node.args[0] if node.args else None
             if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
                 continue
-            if node.func.attr == "done":
+            if node.func.attr.lstrip("_") == "done":
                 found.add(first.value)
-            elif node.func.attr == "record":
+            elif node.func.attr.lstrip("_") == "record":
                 found.add(f"ledger:{first.value}")
     return found
 
