@@ -50,7 +50,9 @@ def num_lines(study: StudyDir) -> int:
     return study.ledger.read_bytes().count(b"\n")
 
 
-def kill_often(study: StudyDir, on: str, kills: int, last_line: int, seed: int) -> float:
+def kill_often(
+    study: StudyDir, on: str, kills: int, last_line: int, seed: int, life_s: float = LIMIT_S
+) -> float:
     """Kill the driver at random moments of the round, then let one end it; return the seconds.
 
     Parameters
@@ -65,13 +67,15 @@ def kill_often(study: StudyDir, on: str, kills: int, last_line: int, seed: int) 
         Number of ledger lines of the whole study.
     seed
         Of the moments.
+    life_s
+        A driver is killed at the latest so long after its start, seconds.
     """
     rng, began, first = random.Random(seed), time.monotonic(), num_lines(study)
-    # Each life of a driver records something, so the moments must leave lines for the others.
     late = sorted(rng.sample(range(first + 6, last_line - 4), kills - 2))
     for moment in [first + 1, first + 3, *late]:
         process = start(study, on)
-        wait_for_lines(study, process, max(moment, num_lines(study) + 1))
+        wanted = max(moment, num_lines(study) + 1)
+        wait_for_lines(study, process, wanted, rng.uniform(0.5, 1.0) * life_s)
         time.sleep(rng.uniform(0.0, 0.05))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the driver ended before it was killed"
@@ -80,12 +84,14 @@ def kill_often(study: StudyDir, on: str, kills: int, last_line: int, seed: int) 
     return time.monotonic() - began
 
 
-def wait_for_lines(study: StudyDir, process: subprocess.Popen[bytes], wanted: int) -> None:
-    """Wait until the ledger has so many lines, or the driver has ended."""
-    end = time.monotonic() + LIMIT_S
-    while num_lines(study) < wanted and process.poll() is None:
-        assert time.monotonic() < end, "the driver makes no progress"
+def wait_for_lines(
+    study: StudyDir, process: subprocess.Popen[bytes], wanted: int, limit_s: float = LIMIT_S
+) -> None:
+    """Wait until the ledger has so many lines, the driver has ended, or time is over."""
+    end = time.monotonic() + limit_s
+    while num_lines(study) < wanted and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
+    assert limit_s < LIMIT_S or time.monotonic() < end, "the driver makes no progress"
 
 
 def assert_exact(study: StudyDir, calm: StudyDir) -> None:
