@@ -99,8 +99,10 @@ class Lives:
             return
         task.doom = doom
         if doom.text:
-            with contextlib.suppress(OSError), task.array.output_of(task).open("a") as output:
-                output.write(doom.text.format(node=task.node, job=task.raw_id) + "\n")
+            text = doom.text.format(node=task.node, job=task.raw_id) + "\n"
+            output = task.array.output_of(task)
+            with contextlib.suppress(OSError), output.open("a", encoding="utf-8") as file:
+                file.write(text)
         self.send(task, signal.SIGCONT)
         if not gently:
             self.send(task, signal.SIGKILL)
