@@ -25,7 +25,9 @@ from neurosweep.research.arena import read_arena_toml
 REPO = Path(__file__).parents[2]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 SLURM = (REPO / "slurm/README.md").read_text(encoding="utf-8")
-_ACTIONS = re.compile(r"show|start|resume|status|pause|cancel|report|confirm|make|prepare|check|info")
+_ACTIONS = re.compile(
+    r"show|start|resume|status|pause|cancel|report|confirm|make|prepare|check|info"
+)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
