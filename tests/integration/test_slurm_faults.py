@@ -158,6 +158,22 @@ def test_what_happens_to_a_task(template, slurm, on, tmp_path, case):
     assert all(len(trial.attempts) == 1 for n, trial in enumerate(found) if n != HIT)
 
 
+def test_what_lives_on_a_lost_node_writes_no_result(slurm, on, tmp_path):
+    study = new_study(
+        tmp_path,
+        budget={"rounds": 1, "trials_per_round": TRIALS, "trial_minutes": 1.0},
+        reserve={"floor": 0, "confirm": 0},
+        set={"fault.delay_s": 2.0},
+    )
+    lost = TaskFault(Event.NODE_FAIL, array=1, task=HIT, requeue=False, kills=False)
+    slurm.obey(FaultScript(tasks=(lost,)))
+    assert drive_slurm(study, on).state is DriveState.COMPLETE
+    found = check(study, slurm)
+    assert [attempt.kind for attempt in found[HIT].attempts] == [Kind.NODE_FAILURE, Kind.NONE]
+    exits = {row["exit"] for row in slurm.notes("exit") if row["job"] == f"1000_{HIT}"}
+    assert exits == {"3:0"}, "its claim was taken away"
+
+
 def test_preempted_again_and_again(template, slurm, on, tmp_path):
     faults = tuple(
         TaskFault(Event.PREEMPT, array=1, task=HIT, restart=restart, at=at)

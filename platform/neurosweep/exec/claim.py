@@ -249,7 +249,7 @@ class Fence:
         self._looked = time.monotonic()
 
     def lost(self, *, at_once: bool = False) -> bool:
-        """Return whether the claim names another process; a look every two seconds is enough.
+        """Return whether the claim names another process or job; a look every 2 s is enough.
 
         A claim that is gone or damaged names nobody else, and does not count.
         """
@@ -261,4 +261,5 @@ class Fence:
             claim = read_claim(self._path)
         except DataError:
             return False
-        return claim is not None and (claim.mark, claim.restart) != (self._mark, self.restart)
+        own = (self._mark, self.job, self.restart)
+        return claim is not None and (claim.mark, claim.job, claim.restart) != own

@@ -7,14 +7,14 @@ import shutil
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from neurosweep.core.clock import Clock, parse_iso
 from neurosweep.core.errors import DataError
-from neurosweep.core.files import read_json
+from neurosweep.core.files import atomic_write_bytes, read_json
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.claim import read_claim, take_claim
 from neurosweep.exec.protocol import TaskView
@@ -26,6 +26,7 @@ _MAX_SMALL_BYTES = 64 * 1024
 _MAX_TEXT = 500
 _FULL_DISK_BYTES = 64 * 1024 * 1024
 _REVOKED = "revoked by the driver"
+_TAKEN_AWAY = "taken away by the driver"
 # What only an executor can know: a job that claims it would get its trial run again for free.
 _NOT_FOR_JOBS = frozenset(kind for kind, policy in POLICY.items() if policy.refill) | {Kind.NONE}
 _CRASHES = frozenset(
@@ -227,7 +228,9 @@ def read_claimed(files: AttemptDir, now: float, patience_s: float) -> Claimed:
     if claim.job == _REVOKED:
         return Claimed(Hold.DEAD)
     mark = claim.mark
-    if mark.host == socket.gethostname():
+    if claim.job == _TAKEN_AWAY:
+        hold = Hold.DEAD
+    elif mark.host == socket.gethostname():
         hold = Hold.ALIVE if mark.is_alive() else Hold.DEAD
     else:
         recent = now - _last_sign(files) < patience_s
@@ -253,6 +256,21 @@ def revoke(files: AttemptDir, clock: Clock) -> bool:
     """
     files.root.mkdir(parents=True, exist_ok=True)
     return take_claim(files, _REVOKED, 0, clock)
+
+
+def take_away(files: AttemptDir) -> None:
+    """Take the claim of an attempt that is given up from its process.
+
+    One that lives on unseen, as on a node that its scheduler has lost, then ends without a
+    status; nor can its job start again.
+    """
+    try:
+        claim = read_claim(files.claim)
+    except DataError:
+        return
+    if claim is not None and claim.job not in (_REVOKED, _TAKEN_AWAY):
+        content = replace(claim, job=_TAKEN_AWAY).to_json()
+        atomic_write_bytes(files.claim, content.encode())
 
 
 def progress_mark(heartbeat: Path) -> str:

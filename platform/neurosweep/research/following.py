@@ -18,6 +18,7 @@ from neurosweep.research.endings import (
     read_claimed,
     read_status,
     revoke,
+    take_away,
 )
 from neurosweep.research.placing import Pace
 
@@ -160,9 +161,12 @@ class Watch:
         ending = read_status(files, known)
         if ending is not None or not self._silence_is_final(key, files, view):
             return ending
-        never = self.claimed(files).hold is Hold.NOBODY
+        claimed = self.claimed(files)
+        never = claimed.hold is Hold.NOBODY
         if never and not revoke(files, self._clock):
             return None
+        if not never and not claimed.over_here:
+            take_away(files)
         # The status may have come between the two looks.
         ending = read_status(files, known)
         known = known or closing
