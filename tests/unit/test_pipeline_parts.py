@@ -259,10 +259,13 @@ def test_the_table_has_a_line_for_every_variant():
         ["  greedy", "0.700", "0.300", "2", "10"],
     ]
     missing = {"task": "lora.s02", "kind": "hang", "phase": "failed", "reason": "no progress"}
+    missing |= {"advice": "look at it", "log": "/home/log.txt"}
     result = {"missing": [missing], "lacking": ["x"], "core_hours": 1.0, "gpu_hours": 2.0}
     lines = result_lines(result | {"pipeline": "p", "state": "complete"})
     assert lines == [
         "missing: lora.s02 (hang): no progress",
+        "  look at it",
+        "  /home/log.txt",
         "lacking: x",
         "pipeline p: complete, 1 core-hours, 2 GPU-hours",
     ]

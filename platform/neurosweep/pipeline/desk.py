@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from neurosweep.pipeline.shares import Shares
 from neurosweep.pipeline.state import TaskState
 from neurosweep.records.state import AttemptState
 from neurosweep.records.trial import Kind
-from neurosweep.research.endings import Ending, failed
+from neurosweep.research.endings import Ending, failed, is_told_by_executor
 from neurosweep.research.following import Watch
 from neurosweep.research.placer import Placer, is_news
 from neurosweep.research.placing import Pace, TaskShape
@@ -83,7 +82,7 @@ class Desk:
         """
         for task in self._journal.state.open_tasks():
             spec = self._spec(task)
-            if not os.path.lexists(spec.files.status):
+            if is_told_by_executor(spec.files):
                 self._placer.add(task.attempts[-1].token, spec)
         for token in self._placer.tokens:
             self._place(token, known=True)

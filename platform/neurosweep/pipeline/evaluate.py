@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurosweep.core.errors import PredictionsError
 from neurosweep.core.files import atomic_write_json
+from neurosweep.core.layout import PipelineDir
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.graph import elements_of, need_of
 from neurosweep.pipeline.journal import Journal
@@ -39,7 +40,9 @@ def write_result(journal: Journal, plan: Plan) -> dict[str, Any]:
         "name": plan.spec.name,
         "state": INCOMPLETE if lacking else COMPLETE,
         "lacking": lacking,
-        "missing": [describe(task) for task in state.tasks.values() if not task.phase.there],
+        "missing": [
+            describe(journal.dir, task) for task in state.tasks.values() if not task.phase.there
+        ],
         "rows": scored.rows,
         "tasks": {name: _summary(task) for name, task in state.tasks.items()},
         "core_hours": round(sum(task.core_hours for task in state.tasks.values()), 6),
@@ -51,8 +54,8 @@ def write_result(journal: Journal, plan: Plan) -> dict[str, Any]:
     return result
 
 
-def describe(task: TaskState) -> dict[str, Any]:
-    """Return why the artifact of a task is not there."""
+def describe(pipeline: PipelineDir, task: TaskState) -> dict[str, Any]:
+    """Return why the artifact of a task is not there, what to do, and where its log lies."""
     found: dict[str, Any] = {
         "task": task.task,
         "phase": task.phase.value,
@@ -63,6 +66,8 @@ def describe(task: TaskState) -> dict[str, Any]:
         last = task.attempts[-1]
         text = str(last.error.get("text") or POLICY[last.kind].meaning)
         found |= {"kind": last.kind.value, "reason": text, "attempt": last.number}
+        log = pipeline.task(task.task).attempt(last.number).log
+        found |= {"advice": POLICY[last.kind].advice, "log": str(log)}
     return found
 
 

@@ -253,8 +253,8 @@ def _ended(state: PipelineState, data: Mapping[str, Any], t: str) -> None:
         task.phase = TaskPhase.MADE
         return
     tried = attempt.number - task.first + 1
-    refill = POLICY[attempt.kind].refill and tried < int(state.created["spec"]["max_attempts"])
-    task.phase = TaskPhase.PLANNED if refill else TaskPhase.FAILED
+    limit = POLICY[attempt.kind].attempts(int(state.created["spec"]["max_attempts"]))
+    task.phase = TaskPhase.PLANNED if tried < limit else TaskPhase.FAILED
 
 
 def _closed(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:

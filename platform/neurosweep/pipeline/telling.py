@@ -81,10 +81,11 @@ def _rates(metrics: Mapping[str, float], suffix: str, sem: Mapping[str, float | 
 
 def result_lines(result: Mapping[str, Any]) -> list[str]:
     """Return what else is to be said of a result."""
-    lines = [
-        f"missing: {one['task']} ({one['kind'] or one['phase']}): {_short(one['reason'])}"
-        for one in result["missing"]
-    ]
+    lines = []
+    for one in result["missing"]:
+        what = one["kind"] or one["phase"]
+        lines.append(f"missing: {one['task']} ({what}): {_short(one['reason'])}")
+        lines += [f"  {text}" for text in (one.get("advice"), one.get("log")) if text]
     lines += [f"lacking: {text}" for text in result["lacking"]]
     hours = f"{result['core_hours']:.3g} core-hours"
     if result["gpu_hours"]:
@@ -100,7 +101,7 @@ def status_of(pipeline: PipelineDir, state: PipelineState) -> dict[str, Any]:
         stands = "running" if pipeline.lock.exists() and live_driver(pipeline.lock) else "open"
     tasks = []
     for task in state.tasks.values():
-        why = describe(task)
+        why = describe(pipeline, task)
         last = task.attempts[-1] if task.attempts else None
         tasks.append(
             {
