@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from _pipeline_kit import (
     artifact,
@@ -247,6 +249,13 @@ def test_changed_predictions_of_an_artifact_are_not_scored(tmp_path):
     result = run(pipeline)
     assert result["state"] == "incomplete"
     assert any("was changed" in text for text in result["lacking"])
+
+
+def test_data_that_are_gone_are_named(tmp_path):
+    pipeline = create(tmp_path)
+    shutil.rmtree(tmp_path / "home" / "store")
+    with pytest.raises(DataError, match="data of the pipeline are gone; prepare them again with"):
+        run(pipeline)
 
 
 def test_two_pipelines_that_make_the_same_share_it(tmp_path):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
-from neurosweep.core.errors import LockedError, StudyError
+from neurosweep.core.errors import DataError, LockedError, StudyError
 from neurosweep.core.layout import PipelineDir
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.desk import Desk
@@ -87,6 +87,7 @@ class _Driver:
 
     def run(self) -> dict[str, Any]:
         """Return the result."""
+        self._check_data()
         code = self._journal.state.created["code"]
         if self._plan.code_root is not None:
             verify_snapshot(self._plan.code_root, code["sha"])
@@ -106,6 +107,14 @@ class _Driver:
         finally:
             self._desk.close()
         return result
+
+    def _check_data(self) -> None:
+        info, home = self._journal.state.created["data_info"], self._journal.home
+        gone = [one for one in (*info["stores"], info["secret"]) if not (home.root / one).exists()]
+        if gone:
+            file = self._journal.dir.pipeline_toml
+            msg = f"{home.root / gone[0]}: the data of the pipeline are gone; prepare them again"
+            raise DataError(f"{msg} with: neurosweep pipeline run {file}")
 
     def _settle(self) -> None:
         """Plan what can be planned, and submit what is planned."""

@@ -67,7 +67,7 @@ def describe(pipeline: PipelineDir, task: TaskState) -> dict[str, Any]:
         text = str(last.error.get("text") or POLICY[last.kind].meaning)
         found |= {"kind": last.kind.value, "reason": text, "attempt": last.number}
         log = pipeline.task(task.task).attempt(last.number).log
-        found |= {"advice": POLICY[last.kind].advice, "log": str(log)}
+        found |= {"advice": POLICY[last.kind].advice, "log": str(log) if log.is_file() else ""}
     return found
 
 

@@ -51,6 +51,7 @@ class Places:
         self._pool: dict[str, object] = {}
         self._executors: dict[str, Executor] = {}
         self._of_stage: dict[str, Executor] = {}
+        self._shapes: dict[str, TaskShape] = {}
 
     def check(self) -> None:
         """Refuse places that do not exist, before anything is done.
@@ -97,6 +98,11 @@ class Places:
 
     def shape(self, stage: str) -> TaskShape:
         """Return what the tasks of a stage may use."""
+        if stage not in self._shapes:
+            self._shapes[stage] = self._shape(stage)
+        return self._shapes[stage]
+
+    def _shape(self, stage: str) -> TaskShape:
         one = self._spec.stages[stage]
         cores = self.executor(stage).allocation.cores
         if self._place(one)[0] != _SLURM:
