@@ -16,6 +16,7 @@ from _pipeline_kit import (
     toy,
 )
 
+from neurosweep.core.config import load_toml
 from neurosweep.core.errors import ConfigError, DataError, LockedError, StudyError
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home
@@ -249,6 +250,12 @@ def test_changed_predictions_of_an_artifact_are_not_scored(tmp_path):
     result = run(pipeline)
     assert result["state"] == "incomplete"
     assert any("was changed" in text for text in result["lacking"])
+
+
+def test_the_file_that_is_kept_gives_the_same_pipeline(tmp_path):
+    stages = {"lora": {"foreach": ["a", "b"], "set": {"model.rank": 16}}}
+    pipeline = create(tmp_path, toy(stages=stages, about='a "test"'))
+    assert create(tmp_path, load_toml(pipeline.pipeline_toml)) == pipeline
 
 
 def test_data_that_are_gone_are_named(tmp_path):

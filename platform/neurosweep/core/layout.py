@@ -158,7 +158,7 @@ class PipelineDir:
 
     @property
     def pipeline_toml(self) -> Path:
-        """The pipeline as its user wrote it."""
+        """The pipeline as it was read: run from here, it is the same one."""
         return self.root / "pipeline.toml"
 
     @property

@@ -24,6 +24,7 @@ from neurosweep.pipeline.spec import EVALUATE, PipelineSpec, load_pipeline
 from neurosweep.pipeline.state import EVENTS
 from neurosweep.records.ledger import Ledger
 from neurosweep.research.create import prepare_threads
+from neurosweep.research.toml_text import to_toml
 from neurosweep.workspace.gitstate import GitState, read_git_state
 from neurosweep.workspace.snapshot import Snapshot, take_snapshot
 
@@ -82,7 +83,7 @@ def create_pipeline(
         pipeline = home.pipeline(created["pipeline"])
         if pipeline.ledger.exists():
             return pipeline
-        atomic_write_text(temporary.pipeline_toml, path.read_text(encoding="utf-8"))
+        atomic_write_text(temporary.pipeline_toml, to_toml(spec.model_dump(mode="json")))
         Ledger(temporary.ledger, clock, EVENTS).append("pipeline_created", created)
         temporary.root.rename(pipeline.root)
     finally:
