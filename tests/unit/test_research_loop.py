@@ -10,6 +10,7 @@ import socket
 import pytest
 from _loop_kit import PACE, START, ListAgent, copy_study, drive, new_study, state_of
 
+from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import (
     ExecutorError,
     LedgerError,
@@ -17,7 +18,7 @@ from neurosweep.core.errors import (
     StudyError,
     UnreachableError,
 )
-from neurosweep.core.files import read_json
+from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.control import send_request
@@ -124,6 +125,64 @@ def test_a_job_that_cannot_be_killed_does_not_hold_the_round_up(study):
     result = drive(study, cluster)
     assert state_of(study).trials["r01t000"].kind is Kind.HANG
     assert (result.done, result.failed) == (5, 1)
+
+
+class Hung(FakeCluster):
+    """A job that makes no progress; it beats for a while, or for ever."""
+
+    beats_s = float("inf")
+
+    def _run(self, job):
+        if job.task.trial == "r01t000" and self.clock.now() - job.started < self.beats_s:
+            atomic_write_json(job.task.files.heartbeat, {"step": 1, "t": str(self.clock.now())})
+        super()._run(job)
+
+
+@pytest.mark.parametrize(
+    ("beats_s", "low", "high"), [(float("inf"), 30.0, 50.0), (10.0, 60.0, 90.0)]
+)
+def test_a_job_without_a_beat_is_left_to_its_executor_for_a_while(study, beats_s, low, high):
+    cluster = Hung(FakeClock(START), lambda t, _: Fate.HANG if t == "r01t000" else Fate.DONE)
+    cluster.beats_s = beats_s
+    drive(study, cluster)
+    trial = state_of(study).trials["r01t000"]
+    assert trial.kind is Kind.HANG
+    attempt = trial.attempts[0]
+    ran = parse_iso(attempt.ended_t) - parse_iso(attempt.started_t)
+    assert low < ran < high
+
+
+class Stopping(FakeCluster):
+    """A job that is told to stop writes so, and only its scheduler knows why."""
+
+    def _finish(self, job):
+        if job.task.key != ("r01t000", 1):
+            super()._finish(job)
+            return
+        status = {"outcome": "failed", "kind": "stopped", "error": {"type": "x", "text": "SIGTERM"}}
+        atomic_write_json(job.task.files.status, self._times(job) | status)
+        self.end(job, kind_hint=Kind.PREEMPTED)
+
+
+@pytest.mark.parametrize("driven", [True, False])
+def test_who_told_a_job_to_stop_is_asked_of_its_executor(study, driven):
+    cluster = Stopping(FakeClock(START), slots=4)
+    if not driven:
+
+        def die(name):
+            if name == "ledger:submitted" and 1 in state_of(study).rounds:
+                raise SystemExit
+
+        with pytest.raises(SystemExit):
+            drive(study, cluster, hooks=Hooks(boundary=die))
+        for _ in range(5):
+            cluster.advance()
+            cluster.clock.sleep(1.0)
+    assert drive(study, cluster).done == 6
+    assert [a.kind for a in state_of(study).trials["r01t000"].attempts] == [
+        Kind.PREEMPTED,
+        Kind.NONE,
+    ]
 
 
 def test_a_lost_process_on_another_machine_is_believed_until_it_is_silent_for_long(study):

@@ -19,8 +19,8 @@ from neurosweep.records.trial import POLICY, Kind, Outcome
 from neurosweep.research.best import improvements, improves, running_best, top_trials
 from neurosweep.research.endings import (
     Hold,
+    heartbeat_marks,
     judge_silence,
-    progress_mark,
     read_claimed,
     read_status,
     revoke,
@@ -169,15 +169,18 @@ def test_a_damaged_claim_counts_as_claimed(files):
 
 
 def test_a_beat_alone_is_no_progress(files):
-    def mark(**data):
+    def marks(**data):
         files.heartbeat.write_text(json.dumps(data))
-        return progress_mark(files.heartbeat)
+        return heartbeat_marks(files.heartbeat)
 
-    first = mark(step=1, t="2026-01-01T00:00:00.000Z")
-    assert mark(step=1, t="2026-01-01T00:00:09.000Z") == first
-    assert mark(step=2, t="2026-01-01T00:00:09.000Z") != first
+    progress, beat = marks(step=1, t="2026-01-01T00:00:00.000Z")
+    assert marks(step=1, t="2026-01-01T00:00:00.000Z") == (progress, beat)
+    later = marks(step=1, t="2026-01-01T00:00:09.000Z")
+    assert later[0] == progress
+    assert later[1] != beat
+    assert marks(step=2, t="2026-01-01T00:00:09.000Z")[0] != progress
     files.heartbeat.write_text("[]")
-    assert progress_mark(files.heartbeat) == ""
+    assert heartbeat_marks(files.heartbeat) == ("", "")
 
 
 # The best

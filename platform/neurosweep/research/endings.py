@@ -273,15 +273,31 @@ def take_away(files: AttemptDir) -> None:
         atomic_write_bytes(files.claim, content.encode())
 
 
-def progress_mark(heartbeat: Path) -> str:
-    """Return a text that changes when a job makes progress; empty before its first sign.
+def is_told_by_executor(files: AttemptDir) -> bool:
+    """Return whether only an executor can say how an attempt ended.
 
-    The time of the beat itself does not count: a hung job still beats.
+    It left no status, or one that it wrote when it was told to stop: by whom, and why, it did
+    not know.
+    """
+    if not os.path.lexists(files.status):
+        return True
+    try:
+        status = read_json(files.status, _MAX_STATUS_BYTES)
+    except DataError:
+        return False
+    return isinstance(status, Mapping) and status.get("kind") == Kind.STOPPED.value
+
+
+def heartbeat_marks(heartbeat: Path) -> tuple[str, str]:
+    """Return a text that changes with a job's progress, and one that changes with every beat.
+
+    A hung job still beats. Both are empty before the first sign of life.
     """
     try:
         data = read_json(heartbeat, _MAX_SMALL_BYTES)
     except DataError:
-        return ""
+        return "", ""
     if not isinstance(data, Mapping):
-        return ""
-    return repr([data.get(key) for key in ("phase", "step", "epoch", "loss", "progress_t")])
+        return "", ""
+    progress = [data.get(key) for key in ("phase", "step", "epoch", "loss", "progress_t")]
+    return repr(progress), repr(data.get("t"))

@@ -13,8 +13,8 @@ from neurosweep.research.endings import (
     Ending,
     Hold,
     failed,
+    heartbeat_marks,
     judge_silence,
-    progress_mark,
     read_claimed,
     read_status,
     revoke,
@@ -24,6 +24,8 @@ from neurosweep.research.placing import Pace
 
 _GONE = TaskView(TaskPhase.GONE)
 _OVER = (TaskPhase.ENDED, TaskPhase.GONE)
+# A job that lives beats every few seconds.
+_BEATING_S = 15.0
 
 
 @dataclass
@@ -38,8 +40,12 @@ class Sighting:
         Since when no status has come although the process is over.
     ended_since
         Since when the driver has asked for its end.
-    looked, mark, moved
-        When its heartbeat was read, what it said, and when that last changed.
+    looked
+        When its heartbeat was read.
+    mark, moved
+        What it said of progress, and when that last changed.
+    beat, beaten
+        Its own time, and when that last changed.
     waited
         When it last waited for its start.
     """
@@ -50,6 +56,8 @@ class Sighting:
     looked: float = 0.0
     mark: str = ""
     moved: float | None = None
+    beat: str = ""
+    beaten: float = 0.0
     waited: float = 0.0
 
 
@@ -129,11 +137,28 @@ class Watch:
         if now - sighting.looked < self._pace.heartbeat_s:
             return None
         sighting.looked = now
-        mark = progress_mark(files.heartbeat)
+        return self._stalled(sighting, files, stall_s)
+
+    def _stalled(
+        self, sighting: Sighting, files: AttemptDir, stall_s: float
+    ) -> tuple[Kind, str] | None:
+        """Return why an attempt counts as hung; one without a beat may have lost its machine.
+
+        That is for its executor to notice, which is given time for it.
+        """
+        now = self._clock.monotonic()
+        mark, beat = heartbeat_marks(files.heartbeat)
+        if sighting.moved is None or beat != sighting.beat:
+            sighting.beat, sighting.beaten = beat, now
         if sighting.moved is None or mark != sighting.mark:
             sighting.mark, sighting.moved = mark, now
-        elif now - sighting.moved > stall_s:
-            return Kind.HANG, f"no progress for {now - sighting.moved:.0f} s"
+        still_s, silent_s = now - sighting.moved, now - sighting.beaten
+        if still_s <= stall_s:
+            return None
+        if silent_s < _BEATING_S:
+            return Kind.HANG, f"no progress for {still_s:.0f} s"
+        if silent_s > max(stall_s, self._pace.patience_s):
+            return Kind.HANG, f"no sign of life for {silent_s:.0f} s, and said to run"
         return None
 
     def ending(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neurosweep.exec.protocol import Executor, TaskKey, TaskSpec
 from neurosweep.records.state import AttemptState, TrialState
+from neurosweep.research.endings import is_told_by_executor
 from neurosweep.research.journal import Journal
 from neurosweep.research.placer import Placer, is_news
 
@@ -129,7 +129,7 @@ class Placement:
         """
         for trial in trials:
             task = self._task(trial, _open(trial))
-            if not os.path.lexists(task.files.status):
+            if is_told_by_executor(task.files):
                 self._placer.add(_open(trial).token, task)
         for token in self._placer.tokens:
             self._place(token, known=True, may_submit=may_submit)
