@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from _loop_kit import PACE, START, ListAgent, copy_study, drive, new_study, state_of
@@ -139,12 +140,12 @@ class Hung(FakeCluster):
 
 
 @pytest.mark.parametrize(
-    ("beats_s", "low", "high"), [(float("inf"), 30.0, 50.0), (10.0, 60.0, 90.0)]
+    ("beats_s", "low", "high"), [(float("inf"), 30.0, 50.0), (10.0, 50.0, 64.0)]
 )
 def test_a_job_without_a_beat_is_left_to_its_executor_for_a_while(study, beats_s, low, high):
     cluster = Hung(FakeClock(START), lambda t, _: Fate.HANG if t == "r01t000" else Fate.DONE)
     cluster.beats_s = beats_s
-    drive(study, cluster)
+    drive(study, cluster, pace=replace(PACE, patience_s=45.0))
     trial = state_of(study).trials["r01t000"]
     assert trial.kind is Kind.HANG
     attempt = trial.attempts[0]
