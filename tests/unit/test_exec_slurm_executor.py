@@ -175,12 +175,20 @@ def test_cancels_go_out_together_and_until_they_are_heard(
     assert cluster.commands("scancel")[2:] == ["scancel 71_1"]
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("REQUEUE_HOLD", "None"), ("PENDING", "launch failed requeued held")],
+)
 def test_what_waits_for_a_release_is_given_up(
-    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+    cluster: Cluster,
+    make: Callable[..., SlurmExecutor],
+    tasks: list[TaskSpec],
+    state: str,
+    reason: str,
 ) -> None:
     running = make()
     running.submit("tok", tasks[:1])
-    cluster.queue = {"71_0": "REQUEUE_HOLD"}
+    cluster.queue, cluster.reason = {"71_0": state}, reason
     for _ in range(30):
         assert poll(cluster, running)["r01t000"].phase is TaskPhase.QUEUED
     assert cluster.commands("scancel") == []

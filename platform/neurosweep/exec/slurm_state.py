@@ -97,6 +97,10 @@ HOPELESS = frozenset(
 )
 # Waits for a person to release it.
 STUCK = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
+# squeue shows the same as PENDING, with one of these reasons.
+STUCK_REASONS = frozenset(
+    {"launch failed requeued held", "job requeued in held state", "JobHoldMaxRequeue"}
+)
 
 
 @dataclass(frozen=True)

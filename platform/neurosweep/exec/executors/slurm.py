@@ -23,7 +23,7 @@ from neurosweep.exec.protocol import (
 from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_judge import explained, finished_view, judge
 from neurosweep.exec.slurm_parts import new_part
-from neurosweep.exec.slurm_state import HOPELESS, STUCK, run_slurm
+from neurosweep.exec.slurm_state import HOPELESS, STUCK, STUCK_REASONS, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
 from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
 from neurosweep.records.trial import Kind
@@ -276,9 +276,10 @@ class SlurmExecutor:
         if view.phase is TaskPhase.QUEUED and task.view.phase is TaskPhase.RUNNING:
             task.came_back = True
         task.view = view
-        stuck = seen.queued and seen.row is not None and seen.row.word in STUCK
-        if seen.queued and seen.row is not None and seen.row.reason in HOPELESS:
-            self._warn_of(task, seen.row.reason)
+        row = seen.row if seen.queued else None
+        stuck = row is not None and (row.word in STUCK or row.reason in STUCK_REASONS)
+        if row is not None and row.reason in HOPELESS:
+            self._warn_of(task, row.reason)
         task.stuck_since = min(task.stuck_since, now) if stuck else math.inf
         if now - task.stuck_since > _STUCK_S and task.why is None:
             logger.warning("job %s waits to be released (%s)", task.job_id, view.reason)
