@@ -219,9 +219,35 @@ def test_simulated_meg_to_the_soup_of_adapters(tmp_path: Path, home: str) -> Non
     assert [text for text in texts if f'"{text}"' in content] == []
     changed = json.loads(json.dumps(TINY))
     changed["set"]["llm"] = {"lora_rank": 4}
+    changed["stages"] = {name: changed["stages"][name] for name in ("encoder", "features")}
+    changed["stages"]["evaluate"] = {"job": "evaluate", "needs": ["encoder"]}
     file = str(write(tmp_path / "more.toml", changed))
     code, other = call("pipeline", "run", file, *words)
     assert code == exits.OK
     phases = {name: task["phase"] for name, task in other["tasks"].items()}
-    assert (phases["encoder"], phases["features"], phases["lora.S01"]) == ("found", "found", "made")
+    assert phases == {"encoder": "found", "features": "found"}
     assert other["rows"][0]["metrics"] == result["rows"][0]["metrics"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_pipeline_names_the_command_that_goes_on(tmp_path: Path, home: str) -> None:
+    file = write(tmp_path / "toy.toml", toy(set={"fault": {"delay_s": 2.0}}))
+    command = [sys.executable, "-m", "neurosweep.cli", "pipeline", "run", str(file)]
+    command += ["--home", home, "--workers", "3", "--no-mlflow"]
+    env = {**os.environ, **code_env(None, 1)}
+    driver = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert driver.stdout is not None
+    assert driver.stderr is not None
+    for line in driver.stdout:
+        if b"submitted: lora.s01" in line:
+            break
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=LIMIT_S) == exits.INTERRUPTED
+    said = driver.stderr.read().decode()
+    driver.stdout.close()
+    driver.stderr.close()
+    pipeline = only_pipeline(home)
+    assert pipeline is not None
+    assert f"neurosweep pipeline resume {pipeline.pipeline_id} --home {home}" in said
+    code, result = call("pipeline", "resume", pipeline.pipeline_id, "--home", home, "--no-mlflow")
+    assert (code, result["missing"]) == (exits.OK, [])
