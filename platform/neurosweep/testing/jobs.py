@@ -172,8 +172,8 @@ def crash(_ctx: JobContext) -> Iterator[Prediction]:
 
 
 def import_error(_ctx: JobContext) -> Iterator[Prediction]:
-    """Fail while a module is imported."""
-    importlib.import_module("neurosweep.testing.unimportable")
+    """Fail at an import, as where a library is missing on a machine."""
+    importlib.import_module("a_library_that_nobody_has")
     yield {}
 
 
