@@ -173,10 +173,12 @@ def test_gpus_are_read() -> None:
     assert gpus_of("gpu:a100:4(S:0-1),nvme:1,gpu:v100:2") == {"a100": 4, "v100": 2}
 
 
-def test_commands_answer_or_say_why_not() -> None:
+def test_commands_answer_or_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(["sh", "-c", "echo out; echo err >&2"]) == (0, "out")
     assert ask(["sh", "-c", "echo err >&2"]) == (0, "err")
     assert ask(["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "err")
+    monkeypatch.setenv("SBATCH_PARTITION", "of-somebody-else")
+    assert ask(["sh", "-c", "echo $SBATCH_PARTITION."]) == (0, ".")
     code, text = ask(["no-such-command-of-slurm"])
     assert code == 127
     assert "no-such-command-of-slurm" in text

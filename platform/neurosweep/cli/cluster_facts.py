@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+from neurosweep.exec.slurm_state import clean_environ
 
 Ask = Callable[[list[str]], tuple[int, str]]
 """Run a command; return its exit code and what it printed, or the reason why it could not."""
@@ -24,7 +27,14 @@ _CLOCK = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 def ask(words: list[str]) -> tuple[int, str]:
     """Run a command of SLURM; 127 and the reason when it could not be run."""
     try:
-        done = subprocess.run(words, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=clean_environ(os.environ),
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return 127, str(error)
     texts = [part.decode("utf-8", "replace").strip() for part in (done.stdout, done.stderr)]
