@@ -248,6 +248,12 @@ def test_an_interrupted_pipeline_names_the_command_that_goes_on(tmp_path: Path, 
     driver.stderr.close()
     pipeline = only_pipeline(home)
     assert pipeline is not None
-    assert f"neurosweep pipeline resume {pipeline.pipeline_id} --home {home}" in said
+    go_on = f"neurosweep pipeline resume {pipeline.pipeline_id} --home {home}"
+    assert go_on in said
+    other = write(tmp_path / "other.toml", toy(max_attempts=2))
+    words = [*command[:5], str(other), "--home", home, "--no-mlflow", "--on", "inline"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=LIMIT_S)
+    assert "tasks may still run; go on with it by" in done.stdout
+    assert go_on in done.stdout
     code, result = call("pipeline", "resume", pipeline.pipeline_id, "--home", home, "--no-mlflow")
     assert (code, result["missing"]) == (exits.OK, [])

@@ -90,7 +90,25 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         msg = "interrupted before the pipeline existed: nothing was run; give the command again"
         raise KeyboardInterrupt(msg) from None
+    _warn_of_others(home, pipeline, console)
     return _drive(args, pipeline, console)
+
+
+def _warn_of_others(home: Home, pipeline: PipelineDir, console: Console) -> None:
+    """Tell of tasks of the same file, or of other code, that may still run."""
+    from neurosweep.pipeline.journal import read_state
+
+    name = pipeline.pipeline_id.rpartition("-")[0]
+    for path in sorted(home.pipelines_dir.glob(f"{name}-????????/ledger.jsonl")):
+        other = home.pipeline(path.parent.name)
+        count = len(read_state(other).open_tasks()) if other != pipeline else 0
+        if count:
+            command = f"neurosweep pipeline resume {other.pipeline_id}{home_flag(home)}"
+            console.line(
+                f"warning: file, code or data have changed: this is not pipeline "
+                f"{other.pipeline_id}, of which {count} tasks may still run; go on with it by: "
+                f"{command}"
+            )
 
 
 def _drive(args: argparse.Namespace, pipeline: PipelineDir, console: Console) -> int:
