@@ -7,8 +7,9 @@ import json
 import pytest
 from _loop_kit import PACE, START, ListAgent, copy_study, new_study, no_waiting_for_disks, state_of
 
-from neurosweep.core.errors import LedgerError
+from neurosweep.core.errors import LedgerError, StudyError
 from neurosweep.records.export import export_study
+from neurosweep.research.control import send_request
 from neurosweep.research.loop import Driver
 from neurosweep.research.progress import DriveState
 from neurosweep.research.together import run_together
@@ -123,3 +124,37 @@ def test_drivers_with_a_slot_file_leave_some_to_others(template, tmp_path):
         del type(executors["a"]).slots_file
     assert executors["a"].given[0] == 3
     assert set(json.loads(path.read_text())["drivers"]) <= {"other"}
+
+
+def test_a_throttle_of_one_study_takes_no_slots_from_the_others(template, tmp_path):
+    clock = FakeClock(START)
+    drivers, executors = drivers_of(template, tmp_path, ["a", "b"], clock, slots=4)
+    for name, value in (("a", 50), ("b", 1)):
+        send_request(drivers[name].study, "throttle", value=value)
+    assert {e.state for e in run(drivers, clock).values()} == {DriveState.COMPLETE}
+    assert max(executors["a"].given) <= 4
+    assert 3 in executors["a"].given, "what b does not want is a's"
+    told = executors["b"].given
+    assert set(told[told.index(1) :]) <= {0, 1}
+
+
+def test_a_bug_in_one_study_does_not_end_the_others(template, tmp_path):
+    clock = FakeClock(START)
+    drivers, _ = drivers_of(template, tmp_path, ["good", "bad"], clock)
+
+    def broken(_token, _tasks):
+        raise ZeroDivisionError("a bug")
+
+    drivers["bad"].executor.submit = broken
+    endings = run(drivers, clock)
+    assert endings["good"].state is DriveState.COMPLETE
+    assert "ZeroDivisionError: a bug" in str(endings["bad"])
+
+
+def test_a_lock_that_may_not_be_opened_is_an_error_of_its_study(template, tmp_path):
+    clock = FakeClock(START)
+    drivers, _ = drivers_of(template, tmp_path, ["good", "bad"], clock)
+    drivers["bad"].study.lock.mkdir()
+    endings = run(drivers, clock)
+    assert endings["good"].state is DriveState.COMPLETE
+    assert isinstance(endings["bad"], StudyError)

@@ -49,6 +49,13 @@ class Commands:
         Is given more or fewer slots.
     schema
         What a clone may change.
+    owns_slots
+        Whether a throttle is applied here; otherwise whoever divides the slots asks for `slots`.
+
+    Attributes
+    ----------
+    slots
+        The throttle that was asked for last; None for none.
     """
 
     def __init__(
@@ -58,12 +65,15 @@ class Commands:
         desk: AttemptDesk,
         executor: Executor,
         schema: Schema,
+        *,
+        owns_slots: bool = True,
     ) -> None:
         self._study = study
         self._journal = journal
         self._desk = desk
         self._executor = executor
         self._schema = schema
+        self._owns_slots = owns_slots
         self.slots: int | None = None
 
     @property
@@ -151,6 +161,7 @@ class Commands:
             return
         if action == "throttle":
             self.slots = int(value)
-            self._executor.adjust(slots=self.slots)
+            if self._owns_slots:
+                self._executor.adjust(slots=self.slots)
         elif action == "poll":
             self._executor.adjust(poll_s=float(value))

@@ -57,6 +57,13 @@ class Driver:
         Who is told of what.
     pace
         Waiting times.
+
+    Attributes
+    ----------
+    study, executor
+        As given.
+    shares_slots
+        Whether somebody else divides the executor's slots; to be set before the first step.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Driver:
     ) -> None:
         self.study = study
         self.executor = executor
+        self.shares_slots = False
         self._agent = agent
         self._fallback = fallback
         self._clock = clock or SystemClock()
@@ -125,19 +133,20 @@ class Driver:
         float
             Seconds to wait before the next step.
         """
-        with self._lock:
-            try:
-                self._open()
-                yield from self._drive()
-            except OSError as error:
-                raise disk_error(error, self.study) from error
-            finally:
-                self.executor.close()
-            state, reason = self._ended
-            patience_s = 5.0 if state is DriveState.INTERRUPTED else 120.0
-            mirrored = yield from self._pump.finishing(patience_s)
-            counts = counts_of(self._journal.state)
-            self._result = DriveResult(state, reason, **counts, mirrored=mirrored)
+        try:
+            with self._lock:
+                try:
+                    self._open()
+                    yield from self._drive()
+                finally:
+                    self.executor.close()
+                state, reason = self._ended
+                patience_s = 5.0 if state is DriveState.INTERRUPTED else 120.0
+                mirrored = yield from self._pump.finishing(patience_s)
+                counts = counts_of(self._journal.state)
+                self._result = DriveResult(state, reason, **counts, mirrored=mirrored)
+        except OSError as error:
+            raise disk_error(error, self.study) from error
 
     @property
     def demand(self) -> int:
@@ -167,7 +176,14 @@ class Driver:
         shape = task_shape(created["spec"], self._folders.code_root)
         self._desk = AttemptDesk(self._journal, self.executor, scorer, shape, self._pace)
         self._planner = Planner(self._journal, self._folders, schema, self._agent, self._fallback)
-        self._commands = Commands(self.study, self._journal, self._desk, self.executor, schema)
+        self._commands = Commands(
+            self.study,
+            self._journal,
+            self._desk,
+            self.executor,
+            schema,
+            owns_slots=not self.shares_slots,
+        )
 
     @property
     def _state(self) -> StudyState:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from neurosweep.core.clock import Clock, SystemClock
+from neurosweep.core.clock import Clock
 from neurosweep.core.errors import DataError
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.exec.claim import ProcessMark
@@ -65,15 +65,18 @@ class SlotFile:
     total
         Slots of this driver's profile; where drivers say different numbers the least holds.
     clock
-        Source of time.
+        Source of time; None takes the file server's, which all drivers see alike.
     """
 
     def __init__(self, path: Path, total: int, clock: Clock | None = None) -> None:
         self._path = path
         self._total = total
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._share = total
+        # Until the others can be seen: not all, since they may not see this one either.
+        self._share = max(total // 2, 1)
+        self._trouble = ""
+        self._now = 0.0
 
     def share(self, demand: int) -> int:
         """Say what is wanted and return what may be used; the last share while it cannot be asked.
@@ -90,8 +93,11 @@ class SlotFile:
                 wants = {name: int(drivers[name]["demand"]) for name in self._in_turn(drivers)}
                 atomic_write_json(self._path, {"v": 1, "drivers": drivers})
             self._share = fair_shares(total, wants)[self._name]
+            self._trouble = ""
         except OSError as error:
-            logger.warning("%s: the slots cannot be shared now: %s", self._path, error)
+            if not self._trouble:
+                logger.warning("%s: the slots cannot be shared now: %s", self._path, error)
+            self._trouble = str(error)
         return self._share
 
     def leave(self) -> None:
@@ -105,12 +111,12 @@ class SlotFile:
     def _in_turn(self, drivers: Mapping[str, Any]) -> list[str]:
         """Return the drivers in an order whose first one changes every minute."""
         names = sorted(drivers)
-        first = int(self._clock.now() // 60) % len(names)
+        first = int(self._now // 60) % len(names)
         return names[first:] + names[:first]
 
     def _entry(self, demand: int) -> dict[str, Any]:
         mark = asdict(ProcessMark.of(os.getpid()))
-        return {"demand": demand, "total": self._total, "t": self._clock.now(), **mark}
+        return {"demand": demand, "total": self._total, "t": self._now, **mark}
 
     def _others(self) -> dict[str, dict[str, Any]]:
         """Return the entries of the other drivers that live."""
@@ -130,14 +136,21 @@ class SlotFile:
         if mark.local and not mark.is_alive():
             return False
         int(entry["demand"]), int(entry["total"])
-        return abs(self._clock.now() - float(entry["t"])) < LEASE_S
+        return abs(self._now - float(entry["t"])) < LEASE_S
 
     @contextmanager
     def _held(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        lock = Path(f"{self._path}.lock")
+        new = not lock.exists()
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
+            if new:  # open to whom the folder is, whatever the umask of its maker
+                os.fchmod(descriptor, 0o600 | lock.parent.stat().st_mode & 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.pwrite(descriptor, b"\n", 0)
+            now = os.fstat(descriptor).st_mtime
+            self._now = now if self._clock is None else self._clock.now()
             yield
         finally:
             os.close(descriptor)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neurosweep.core.clock import Clock, SystemClock
-from neurosweep.core.errors import NeurosweepError
+from neurosweep.core.errors import NeurosweepError, StudyError
 from neurosweep.research.loop import Driver
 from neurosweep.research.progress import DriveResult
 from neurosweep.research.rounds import Steps, interrupted
@@ -27,7 +27,6 @@ class _Seat:
     driver: Driver
     steps: Steps
     due: float = 0.0
-    share: int | None = None
     served: float = 0.0
 
 
@@ -41,6 +40,7 @@ class _Table:
     clock: Clock
     endings: Endings = field(default_factory=dict)
     shared_at: float = float("-inf")
+    wanted: dict[str, int | None] = field(default_factory=dict)
 
     def run(self) -> Endings:
         try:
@@ -69,6 +69,9 @@ class _Table:
             except NeurosweepError as error:
                 logger.warning("study %s stops, the others go on: %s", name, error)
                 self._leave(name, error)
+            except Exception as error:
+                logger.exception("study %s stops, the others go on", name)
+                self._leave(name, StudyError(f"study {name}: {type(error).__name__}: {error}"))
 
     def _end(self, name: str, steps: Steps) -> None:
         try:
@@ -86,22 +89,22 @@ class _Table:
     def _share(self) -> None:
         """Divide the slots anew; of single slots, who had the fewest so far gets the first."""
         now = self.clock.monotonic()
-        if now - self.shared_at < _SHARE_EVERY_S:
+        wanted = {name: seat.driver.slots_wanted for name, seat in self.seats.items()}
+        if now - self.shared_at < _SHARE_EVERY_S and wanted == self.wanted:
             return
-        for seat in self.seats.values():
-            if seat.share and self.shared_at > float("-inf"):
-                seat.served += seat.share * (now - self.shared_at)
-        self.shared_at = now
+        if self.shared_at > float("-inf"):
+            for seat in self.seats.values():
+                seat.served += seat.driver.executor.slots * (now - self.shared_at)
+        self.shared_at, self.wanted = now, wanted
         order = sorted(self.seats, key=lambda name: self.seats[name].served)
         demands = {name: _demand(self.seats[name].driver) for name in order}
         total = self.total
         if self.slot_file is not None:
             total = min(total, self.slot_file.share(sum(demands.values())))
         for name, share in fair_shares(total, demands).items():
-            seat = self.seats[name]
-            if share != seat.share:
-                seat.share = share
-                seat.driver.executor.adjust(slots=share)
+            executor = self.seats[name].driver.executor
+            if share != executor.slots:
+                executor.adjust(slots=share)
 
 
 def _demand(driver: Driver) -> int:
@@ -131,5 +134,7 @@ def run_together(drivers: Mapping[str, Driver], clock: Clock | None = None) -> E
     executor = next(iter(drivers.values())).executor
     total, path = executor.slots, executor.slots_file
     slot_file = None if path is None else SlotFile(path, total, clock)
+    for driver in drivers.values():
+        driver.shares_slots = True
     seats = {name: _Seat(driver, driver.steps()) for name, driver in drivers.items()}
     return _Table(seats, total, slot_file, clock).run()
