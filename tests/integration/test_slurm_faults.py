@@ -7,6 +7,7 @@ not, and does what a script says.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -158,13 +159,18 @@ def test_what_happens_to_a_task(template, slurm, on, tmp_path, case):
     assert all(len(trial.attempts) == 1 for n, trial in enumerate(found) if n != HIT)
 
 
-def test_what_lives_on_a_lost_node_writes_no_result(slurm, on, tmp_path):
-    study = new_study(
-        tmp_path,
+def slow_study(folder):
+    """Return a study whose jobs outlive every patience of these tests."""
+    return new_study(
+        folder,
         budget={"rounds": 1, "trials_per_round": TRIALS, "trial_minutes": 1.0},
         reserve={"floor": 0, "confirm": 0},
         set={"fault.delay_s": 2.0},
     )
+
+
+def test_what_lives_on_a_lost_node_writes_no_result(slurm, on, tmp_path):
+    study = slow_study(tmp_path)
     lost = TaskFault(Event.NODE_FAIL, array=1, task=HIT, requeue=False, kills=False)
     slurm.obey(FaultScript(tasks=(lost,)))
     assert drive_slurm(study, on).state is DriveState.COMPLETE
@@ -215,15 +221,42 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("faults", COMMANDS.values(), ids=COMMANDS)
-def test_what_happens_to_the_commands(template, slurm, on, tmp_path, faults):
-    uneven = TaskFault(Event.SUSPEND, task=HIT, for_s=0.5)
-    script = FaultScript(commands=faults, tasks=(uneven,))
+# While a submission is in doubt nothing has started: no claim protects from a second one.
+WAITING = TaskFault(Event.SHOW, array=1, at="queued", text="PENDING", for_s=1.2)
+UNEVEN = TaskFault(Event.SUSPEND, task=HIT, for_s=0.5)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_happens_to_the_commands(template, slurm, on, tmp_path, name):
+    tasks = (WAITING,) if name.startswith("sbatch") else (UNEVEN,)
+    script = FaultScript(commands=COMMANDS[name], tasks=tasks)
     study = run(template, slurm, on, tmp_path, script)
     found = check(study, slurm)
     assert all(len(trial.attempts) == 1 for trial in found)
-    assert len(slurm.notes("start")) == TRIALS, "nothing is submitted twice"
+    assert len(slurm.notes("start")) == TRIALS
+    if "queues" in name:
+        assert slurm.calls()["sbatch"] == 1, "what is queued is not submitted again"
     assert any(row["fault"] for row in slurm.notes("call"))
+
+
+def test_silence_is_no_end_of_what_waits(template, slurm, on, tmp_path):
+    silence = (failing("squeue", 30, first=2), failing("sacct", 30))
+    waiting = replace(WAITING, for_s=2.5)
+    study = run(template, slurm, on, tmp_path, FaultScript(commands=silence, tasks=(waiting,)))
+    assert all(len(trial.attempts) == 1 for trial in check(study, slurm))
+    assert len(slurm.notes("start")) == TRIALS
+    assert sum(row["code"] for row in slurm.notes("call")) > 5
+
+
+def test_a_preemption_that_squeue_forgets_for_a_moment_is_no_end(template, slurm, on, tmp_path):
+    script = FaultScript(
+        tasks=(TaskFault(Event.PREEMPT, array=1, task=HIT),),
+        commands=(CommandFault("squeue", Answer.EMPTY, first=8),),
+        kill_wait_s=0.05,
+        requeue_wait_s=1.5,
+    )
+    found = check(run(template, slurm, on, tmp_path, script), slurm)
+    assert (len(found[HIT].attempts), found[HIT].attempts[0].restarts) == (1, 1)
 
 
 def test_submitted_twice_is_run_once(template, slurm, on, tmp_path):
@@ -254,6 +287,17 @@ def test_ids_are_used_again(template, slurm, on, tmp_path):
     study = run(template, slurm, on, tmp_path, script)
     found = check(study, slurm)
     assert [len(trial.attempts) for trial in found] == [1, 1, 2, 1, 1, 1]
+
+
+def test_somebody_elses_job_under_our_id_is_not_ours(slurm, on, tmp_path):
+    study = slow_study(tmp_path)
+    now = time.time()
+    recent = OldJob(f"1000_{HIT}", "somebody-elses", "FAILED", "7:0", "n1", now, now, now)
+    unseen = TaskFault(Event.VANISH, array=1, task=HIT, kills=False, for_s=1.5)
+    slurm.obey(FaultScript(history=(recent,), tasks=(unseen,)))
+    assert drive_slurm(study, on).state is DriveState.COMPLETE
+    found = check(study, slurm)
+    assert (len(found[HIT].attempts), found[HIT].attempts[0].restarts) == (1, 0)
 
 
 def test_a_failure_of_each_kind_in_one_round(template, slurm, on, tmp_path):

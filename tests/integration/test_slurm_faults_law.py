@@ -41,6 +41,7 @@ task_faults = st.builds(
     after_s=st.sampled_from([0.0, 0.0, 0.05]),
     for_s=st.sampled_from([0.0, 0.1, 0.4]),
     requeue=st.sampled_from([None, True, False]),
+    kills=st.sampled_from([True, True, False]),
     text=st.sampled_from(["CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUE_HOLD"]),
 )
 late_files = st.builds(
