@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from _loop_kit import PACE, START, ListAgent, copy_study, drive, new_study, state_of
 
-from neurosweep.core.clock import parse_iso
+from neurosweep.core.clock import parse_iso, utc_iso
 from neurosweep.core.errors import (
     ExecutorError,
     LedgerError,
@@ -533,3 +533,58 @@ def test_predictions_that_do_not_give_the_objective_are_broken(tmp_path):
     floor = state_of(study).trials["f000"]
     assert floor.kind is Kind.BROKEN_PREDICTIONS
     assert "give no val_acc, the objective" in floor.attempts[0].error["text"]
+
+
+def test_a_broken_machine_does_not_use_up_every_attempt(tmp_path):
+    def fate(trial, _):
+        return Fate.DONE if trial == "f000" or mended else Fate.NODE_FAILURE
+
+    mended = False
+    cluster = FakeCluster(FakeClock(START), fate, slots=3)
+    big = new_study(tmp_path, budget={"trials_per_round": 20})
+    result = drive(big, cluster)
+    assert result.state is DriveState.PAUSED
+    assert "attempts in a row were lost at once to their machines" in result.reason
+    trials = [t for t in state_of(big).of(Purpose.SEARCH) if t.phase.final]
+    assert len(trials) < 8
+    mended = True
+    assert drive(big, cluster).state is DriveState.COMPLETE
+
+
+def test_a_result_that_a_network_file_system_shows_late_is_waited_for(study):
+    class Late(FakeCluster):
+        """The status of one job appears long after its scheduler said it ended with 0."""
+
+        shown = None
+
+        def _finish(self, job):
+            super()._finish(job)
+            if job.task.trial == "r01t000":
+                status = job.task.files.status
+                self.shown = (self.clock.now() + 40.0, status, status.read_bytes())
+                status.unlink()
+
+        def advance(self):
+            super().advance()
+            if self.shown and self.clock.now() > self.shown[0]:
+                self.shown[1].write_bytes(self.shown[2])
+                self.shown = None
+
+    cluster = Late(FakeClock(START), host="node17")
+    assert drive(study, cluster).done == 6
+    assert len(state_of(study).trials["r01t000"].attempts) == 1
+
+
+def test_a_node_whose_clock_is_behind_does_not_end_its_trials_early(study):
+    class Behind(FakeCluster):
+        def _start(self, job):
+            started = super()._start(job)
+            if started:
+                text = job.task.files.claim.read_text()
+                late = utc_iso(self.clock.now() - 300.0)
+                now = json.loads(text)["t"]
+                job.task.files.claim.write_text(text.replace(now, late))
+            return started
+
+    cluster = Behind(FakeClock(START), seconds=50.0, host="node17")
+    assert drive(study, cluster, pace=replace(PACE, patience_s=1000.0)).failed == 0

@@ -171,7 +171,9 @@ class Desk:
     def _check_limits(self, task: TaskState, view: TaskView) -> None:
         key, shape = _key(task), self._shape(task)
         limits = (shape.timeout_s, shape.stall_s)
-        found = self._watch.overdue(key, self._files(task), view, limits)
+        noted = task.attempts[-1].started_t
+        started = parse_iso(noted) if noted else 0.0
+        found = self._watch.overdue(key, self._files(task), view, limits, started)
         if found is not None and key not in self._journal.state.asked:
             data = {"task": task.task, "attempt": key[1], "kind": found[0].value}
             self._journal.record("control", data | {"reason": found[1]})

@@ -24,6 +24,9 @@ from neurosweep.research.scoring import Scored, Scorer
 
 logger = logging.getLogger(__name__)
 
+_BY_MACHINES = frozenset({Kind.NODE_FAILURE, Kind.LOST, Kind.CANCELLED_ADMIN})
+_QUICK_S = 60.0
+
 
 class AttemptDesk:
     """Follow the open attempts of a study from intent to end.
@@ -40,6 +43,13 @@ class AttemptDesk:
         What all tasks have in common.
     pace
         Waiting times.
+
+    Attributes
+    ----------
+    closing
+        Why everything is ended; None while it is not.
+    quick_losses
+        How many attempts in a row were lost at once to machines, not to their configuration.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class AttemptDesk:
         self._watch = Watch(journal.clock, pace)
         self._placement = Placement(journal, executor, shape, pace)
         self.closing: Kind | None = None
+        self.quick_losses = 0
 
     def open_trials(self) -> list[TrialState]:
         """Return the trials whose last attempt has no end yet."""
@@ -160,7 +171,9 @@ class AttemptDesk:
             (trial.plan.trial, attempt.number),
             (self._shape.timeout_s, self._shape.stall_s),
         )
-        found = self._watch.overdue(key, files, view, limits) if attempt.started_t else None
+        if not attempt.started_t:
+            return
+        found = self._watch.overdue(key, files, view, limits, parse_iso(attempt.started_t))
         if found is not None:
             self.ask_end(trial, *found)
 
@@ -202,6 +215,8 @@ class AttemptDesk:
         if self.closing is not None:
             data["final"] = True
         self._journal.record("attempt_ended", data)
+        quick = ending.kind in _BY_MACHINES and ending.seconds < _QUICK_S
+        self.quick_losses = self.quick_losses + 1 if quick else 0
         self._watch.forget((trial.plan.trial, attempt.number))
         if scored is not None:
             self._record_score(trial, scored)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from neurosweep.core.clock import Clock
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import TaskKey, TaskPhase, TaskView
+from neurosweep.exec.status import EXIT_DONE, EXIT_FAILED
 from neurosweep.records.trial import Kind
 from neurosweep.research.endings import (
     Claimed,
@@ -110,7 +112,12 @@ class Watch:
         return True
 
     def overdue(
-        self, key: TaskKey, files: AttemptDir, view: TaskView, limits: tuple[float, float]
+        self,
+        key: TaskKey,
+        files: AttemptDir,
+        view: TaskView,
+        limits: tuple[float, float],
+        started: float,
     ) -> tuple[Kind, str] | None:
         """Return why a running attempt is to be ended, and the reason in words.
 
@@ -122,21 +129,25 @@ class Watch:
             What the executor says of it.
         limits
             Longest time, and longest time without progress, seconds.
+        started
+            When its start was noted, in seconds since 1970.
         """
         sighting, now = self.sighting(key), self._clock.monotonic()
+        if sighting.ended_since is not None or now - sighting.looked < self._pace.heartbeat_s:
+            return None
+        sighting.looked = now
         claimed = self.claimed(files)
-        if sighting.ended_since is not None or not claimed.pid:
+        if not claimed.pid:
             return None
         timeout_s, stall_s = limits
-        ran = self._clock.now() - claimed.t
+        # Of its first start this clock knows, which a node's may be behind.
+        began = claimed.t if claimed.restart else max(claimed.t, started)
+        ran = self._clock.now() - began
         # A task that its scheduler started again is not the process that holds the claim yet.
         waited = 0.0 < claimed.t < sighting.waited - self._pace.overtime_s
         earlier = waited or view.restarts > claimed.restart
         if not earlier and ran > timeout_s + self._pace.overtime_s:
             return Kind.TIME_LIMIT, f"ran for {ran:.0f} s"
-        if now - sighting.looked < self._pace.heartbeat_s:
-            return None
-        sighting.looked = now
         return self._stalled(sighting, files, stall_s)
 
     def _stalled(
@@ -192,7 +203,10 @@ class Watch:
             return None
         if not never and not claimed.over_here:
             take_away(files)
-        # The status may have come between the two looks.
+        # The status may have come between the two looks, or be hidden by what a network file
+        # system remembers; opening the folder makes it ask again.
+        with contextlib.suppress(OSError):
+            list(files.root.iterdir())
         ending = read_status(files, known)
         known = known or closing
         if ending is None and never and known is None:
@@ -220,4 +234,7 @@ class Watch:
         now = self._clock.monotonic()
         if sighting.silent_since is None:
             sighting.silent_since = now
-        return now - sighting.silent_since >= self._pace.settle_s
+        # These exit codes say that a status was written: it is on its way.
+        written = ended and view.exit_code in (EXIT_DONE, EXIT_FAILED)
+        patience_s = self._pace.patience_s if written else self._pace.settle_s
+        return now - sighting.silent_since >= patience_s

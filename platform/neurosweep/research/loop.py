@@ -7,7 +7,7 @@ and not recorded is found again on disk or with the executor, never done twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from neurosweep.research.turns import Planner, Refused
 
 # Before its ledger is read a study gets what it would get if it wanted everything.
 _UNKNOWN_DEMAND = 1_000_000
+_QUICK_LOSSES = 10
 
 
 class Driver:
@@ -233,7 +234,7 @@ class Driver:
         if self._round_state(number).closed:
             return
         if not self._round_state(number).trials:
-            self._plan(number, 0, size)
+            yield from self._plan(number, 0, size)
         yield from work_off(
             self._journal,
             self._desk,
@@ -248,10 +249,14 @@ class Driver:
     def _stream(self) -> Steps:
         """Refill a slot as soon as its trial has ended; a round closes with its last trial."""
         pauses = Pauses(self._pace.poll_s)
+        planning: Iterator[float] = iter(())
         while any(not self._round_state(number).closed for number in self._numbers):
             self._each_tick()
+            # What is begun is ended: the agent may be thinking while trials are watched.
+            if next(planning, None) is None and not self._commands.want_out:
+                planning = self._refill()
+                next(planning, None)
             if not self._commands.want_out:
-                self._refill()
                 for number in self._numbers:
                     self._desk.submit(number, ready(self._state, number))
             moved = self._desk.tick()
@@ -266,7 +271,7 @@ class Driver:
     def _numbers(self) -> range:
         return range(1, self._budget["rounds"] + 1)
 
-    def _refill(self) -> None:
+    def _refill(self) -> Steps:
         """Plan as many trials as there are free slots, up to the end of the round."""
         size = self._budget["trials_per_round"]
         number = next((n for n in self._numbers if len(self._round_state(n).trials) < size), None)
@@ -275,8 +280,12 @@ class Driver:
         busy = sum(not trial.phase.final for trial in self._state.of(Purpose.SEARCH))
         first = len(self._round_state(number).trials)
         count = min(self.executor.slots - busy, size - first)
-        if count > 0:
-            self._plan(number, first, count)
+        if count <= 0:
+            return
+        try:
+            yield from self._planner.plan(number, first, count)
+        except Refused as refused:
+            self._ask_to_pause(str(refused))
 
     def _close_when_full(self, number: int) -> None:
         found, trials = self._round_state(number), trials_of(self._state, number)
@@ -287,23 +296,39 @@ class Driver:
     def _round_state(self, number: int) -> RoundState:
         return self._state.rounds.get(number) or RoundState(number)
 
-    def _plan(self, number: int, first: int, count: int) -> None:
+    def _plan(self, number: int, first: int, count: int) -> Steps:
         self._commands.obey()
         self._commands.leave_when_asked()
         try:
-            self._planner.plan(number, first, count)
+            yield from self._planner.plan(number, first, count)
         except Refused as refused:
             self._pause(str(refused))
 
     def _pause(self, reason: str) -> None:
-        self._journal.record("control", {"action": "pause", "reason": reason})
+        self._ask_to_pause(reason)
         raise Paused(reason)
+
+    def _ask_to_pause(self, reason: str) -> None:
+        """Have the study pause when what runs has ended."""
+        self._journal.record("control", {"action": "pause", "reason": reason})
 
     def _each_tick(self) -> None:
         self._lock.check()
         self._commands.obey()
         self._commands.spend(self._clock)
+        self._rest_when_machines_fail()
         self._pump.nudge()
+
+    def _rest_when_machines_fail(self) -> None:
+        """Pause before one broken machine, or an emptied queue, has used up every attempt."""
+        if self._desk.quick_losses < _QUICK_LOSSES or self._commands.want_out:
+            return
+        reason = (
+            f"{self._desk.quick_losses} attempts in a row were lost at once to their machines "
+            "(`study status` says how, and where the last ones ran); resume when that is mended"
+        )
+        self._desk.quick_losses = 0
+        self._ask_to_pause(reason)
 
     def _close_round(self, number: int) -> None:
         best = running_best(self._state)

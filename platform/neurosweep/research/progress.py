@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from neurosweep.core.clock import Clock
+from neurosweep.core.layout import StudyDir
+from neurosweep.exec.heartbeat import held_seconds
 from neurosweep.records.cost import budget_hours
 from neurosweep.records.state import Phase, StudyState
 from neurosweep.records.trial import Purpose
+
+# Between two looks at what running jobs say of their use.
+_LOOK_S = 10.0
 
 
 class DriveState(StrEnum):
@@ -59,9 +66,52 @@ def hours_used(state: StudyState, now: float) -> float:
     """Return the hours that count against the budget, those of running attempts included.
 
     A task with GPUs counts its time once per GPU, another one once per core; restarts and
-    attempts that failed count like all others.
+    attempts that failed count like all others. Of running attempts the time since their start
+    counts, but where `note_held` found that they waited for their place meanwhile.
     """
     return budget_hours(state, now)
+
+
+def note_held(study: StudyDir, state: StudyState) -> None:
+    """Take in for how long the running attempts of a study have held their places.
+
+    Their jobs say it, with every sign of life; the ledger hears of it at their ends.
+    """
+    for name, trial in state.trials.items():
+        attempt = trial.open_attempt
+        if attempt is not None and attempt.started_t:
+            files = study.trial(name).attempt(attempt.number)
+            attempt.held_s = held_seconds(files.heartbeat) or 0.0
+
+
+class Spending:
+    """Tell when the hours of a study are used up.
+
+    Parameters
+    ----------
+    study
+        Its folder.
+    clock
+        Source of time.
+    """
+
+    def __init__(self, study: StudyDir, clock: Clock) -> None:
+        self._study, self._clock = study, clock
+        self._looked = -math.inf
+
+    def reached(self, state: StudyState, limit: float) -> bool:
+        """Return whether a study has used so many hours.
+
+        Files are read only where the time since the starts would be enough.
+        """
+        if hours_used(state, self._clock.now()) < limit:
+            return False
+        now = self._clock.monotonic()
+        if now - self._looked < _LOOK_S:
+            return False
+        self._looked = now
+        note_held(self._study, state)
+        return hours_used(state, self._clock.now()) >= limit
 
 
 def is_cancelled(state: StudyState) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from neurosweep.core.schema import Schema
 from neurosweep.records.agent_api import Agent
 from neurosweep.records.state import StudyState
 from neurosweep.records.trial import Purpose, TrialPlan
+from neurosweep.research.aside import aside
 from neurosweep.research.journal import Journal
 from neurosweep.research.planning import (
     RunFolders,
@@ -19,6 +20,7 @@ from neurosweep.research.planning import (
     write_plans,
 )
 from neurosweep.research.proposals import Accepted, ask, history_of
+from neurosweep.research.rounds import Steps
 from neurosweep.research.seeds import sampler_rng
 
 CLONE = "clone"
@@ -63,8 +65,15 @@ class Planner:
     def _state(self) -> StudyState:
         return self._journal.state
 
-    def plan(self, number: int, first: int, count: int) -> None:
+    def plan(self, number: int, first: int, count: int) -> Steps:
         """Plan `count` trials of a round from the place `first` on; round 0 is the floor.
+
+        The agent thinks in a thread of its own.
+
+        Yields
+        ------
+        float
+            Seconds to wait while it thinks.
 
         Raises
         ------
@@ -75,7 +84,7 @@ class Planner:
         whole = number == 0 or not self._state.asynchronous
         fixed = read_plans(self._journal.study, number, None if whole else first)
         if fixed is None:
-            plans, turn = self._propose(number, first, count)
+            plans, turn = yield from self._propose(number, first, count)
             place = None if whole else first
             fixed = write_plans(self._journal.study, number, place, plans, turn)
             self._journal.done("round_json")
@@ -90,7 +99,7 @@ class Planner:
 
     def _propose(
         self, number: int, first: int, count: int
-    ) -> tuple[list[TrialPlan], Mapping[str, Any] | None]:
+    ) -> Generator[float, None, tuple[list[TrialPlan], Mapping[str, Any] | None]]:
         if number == 0:
             return floor_plans(self._state, count), None
         clones = pending_clones(self._state)[:count]
@@ -100,19 +109,23 @@ class Planner:
             data["first"] = first
         accepted = clones
         if wanted:
-            accepted = clones + self._ask(number, first, wanted, data)
+            accepted = clones + (yield from self._ask(number, first, wanted, data))
         plans = search_plans(self._state, number, first, accepted)
         return plans, data | ({"clones": len(clones)} if clones else {})
 
-    def _ask(self, number: int, first: int, wanted: int, data: dict[str, Any]) -> list[Accepted]:
-        seed = study_seed(self._state)
-        turn = ask(
-            self._agent,
-            history_of(self._state),
-            wanted,
-            self._schema,
-            lambda answer: sampler_rng(seed, number, answer, first),
-            self._fallback,
+    def _ask(
+        self, number: int, first: int, wanted: int, data: dict[str, Any]
+    ) -> Generator[float, None, list[Accepted]]:
+        seed, history = study_seed(self._state), history_of(self._state)
+        turn = yield from aside(
+            lambda: ask(
+                self._agent,
+                history,
+                wanted,
+                self._schema,
+                lambda answer: sampler_rng(seed, number, answer, first),
+                self._fallback,
+            )
         )
         data |= turn.to_dict()
         if len(turn.accepted) < wanted:
