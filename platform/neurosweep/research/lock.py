@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -176,10 +177,17 @@ class StudyLock:
         holder = read_holder(self._path)
         if holder is None or holder.dead:
             return
-        age = self._clock.now() - os.fstat(descriptor).st_mtime
+        age = self._clock.now() + self._skew_s() - os.fstat(descriptor).st_mtime
         if holder.mark.host == socket.gethostname() or age < LEASE_S:
             raise self._refusal(holder)
         self._shared = self._shared or holder.mark.host != socket.gethostname()
+
+    def _skew_s(self) -> float:
+        """Return how far the clock of the file server, which stamps files, is ahead of ours."""
+        with tempfile.TemporaryFile(dir=self._path.parent) as probe:
+            probe.write(b"\n")
+            probe.flush()
+            return os.fstat(probe.fileno()).st_mtime - time.time()
 
     def _refusal(self, holder: Holder | None) -> LockedError:
         study = self._path.parent.name
