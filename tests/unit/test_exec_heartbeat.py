@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosweep.core.clock import utc_iso
-from neurosweep.exec.heartbeat import Pulse, is_stalled, read_heartbeat
+from neurosweep.exec.heartbeat import Pulse, held_seconds, is_stalled, read_heartbeat
+from neurosweep.testing.fake import FakeClock
 
 
 def beat_at(progress: float, written: float) -> dict[str, object]:
@@ -66,6 +67,26 @@ def test_the_pulse_writes_what_was_reported(tmp_path: Path) -> None:
     pulse.beat("decode")
     assert pulse.num_epochs == 2
     assert [p.name for p in tmp_path.iterdir()] == ["heartbeat.json"]
+
+
+def test_the_place_of_an_attempt_is_counted_over_its_starts_without_the_wait(
+    tmp_path: Path,
+) -> None:
+    path, clock = tmp_path / "heartbeat.json", FakeClock()
+    assert held_seconds(path) is None
+    for seconds in (600.0, 30.0):
+        pulse = Pulse(path, clock=clock)
+        clock.sleep(seconds)
+        pulse.write()
+        clock.sleep(36000.0)
+    assert held_seconds(path) == 630.0
+
+
+@pytest.mark.parametrize("held", ["-1", "true", '"9"', "1e999", "null"])
+def test_a_place_that_cannot_be_counted_is_none(tmp_path: Path, held: str) -> None:
+    path = tmp_path / "heartbeat.json"
+    path.write_text(f'{{"held_s": {held}}}')
+    assert held_seconds(path) is None
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_file_strict(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from neurosweep.core.files import read_json
 from neurosweep.core.layout import AttemptDir, TrialDir
 from neurosweep.exec.job_api import JobContext, NoSaves, Yielded
 from neurosweep.exec.lease import Lease
-from neurosweep.exec.resume import MANIFEST, NEVER, ResumeFolder, SavePoint
+from neurosweep.exec.resume import MANIFEST, NEVER, ResumeFolder, SavePoint, made_progress
 from neurosweep.exec.saving import Saver
 from neurosweep.testing.fake import FakeClock
 
@@ -365,3 +365,16 @@ def test_the_manifest_is_readable(attempts: list[AttemptDir]) -> None:
     data = read_json(attempts[0].resume / MANIFEST)
     assert (data["v"], data["epochs"], data["files"]["state"]["file"]) == (1, 2, "state.1")
     assert json.dumps(data)
+
+
+def test_an_attempt_made_progress_once_it_saved_itself(attempts: list[AttemptDir]) -> None:
+    assert not made_progress(attempts[0])
+    opened(attempts[0]).save("state", writer(b"x"), SavePoint("run", restart=0))
+    assert made_progress(attempts[0])
+    later = opened(attempts[1])
+    assert later.point.number == 1
+    assert not made_progress(attempts[1]), "what it was given is not its own"
+    later.save("state", writer(b"y"), SavePoint("run", restart=0))
+    assert made_progress(attempts[1])
+    (attempts[1].resume / MANIFEST).write_text("{")
+    assert not made_progress(attempts[1])

@@ -143,6 +143,15 @@ def test_a_budget_counts_gpus_and_cores_where_there_is_none():
     assert budget_hours(state, T0 + 3600.0) == pytest.approx(2 + 3 + 1)
 
 
+def test_an_open_attempt_that_waits_for_its_place_again_costs_what_it_held_before():
+    waits = attempt(0.0, 10.0, ended=False, gpus=4, held_s=600.0)
+    state = study(trial(waits, phase=Phase.RUNNING))
+    assert budget_hours(state, T0 + 36_000.0) == pytest.approx(4 * 600 / 3600)
+    assert study_cost(state, T0 + 36_000.0).gpu_hours == pytest.approx(4 * 600 / 3600)
+    waits.held_s = 1e9
+    assert budget_hours(state, T0 + 3610.0) == pytest.approx(4.0), "never more than has passed"
+
+
 def test_nothing_that_ran_costs_nothing():
     empty = study_cost(StudyState(study="s"))
     assert empty == Cost()

@@ -17,6 +17,7 @@ import pytest
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home
 from neurosweep.exec.claim import Fence, ProcessMark, read_claim
+from neurosweep.exec.heartbeat import held_seconds
 from neurosweep.exec.protocol import TaskSpec
 from neurosweep.exec.runner import run_attempt
 from neurosweep.testing.attempts import make_task
@@ -286,3 +287,20 @@ def test_a_job_gets_the_threads_that_it_was_given(
     task = make_task(home, "tell")
     assert cluster.run(task, NEUROSWEEP_THREADS=granted) == 0
     assert json.loads(task.files.log.read_text().splitlines()[0])["threads"] == int(threads)
+
+
+def test_a_job_that_was_suspended_longer_than_its_limit_still_ends_well(
+    home: Home, cluster: Cluster
+) -> None:
+    task = steps_task(home, timeout_s=9.0)
+    process = cluster.start(task)
+    wait_until(lambda: has_lines(task, 2))
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(9.5)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(20) == 0
+    said = assert_like_undisturbed(task, home)
+    assert said["seconds"] < 9.0
+    held_s = held_seconds(task.files.heartbeat)
+    assert held_s is not None
+    assert held_s < 9.0

@@ -28,6 +28,17 @@ def read_heartbeat(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def held_seconds(path: Path) -> float | None:
+    """Return for how long an attempt has had its place on a machine, all its starts together.
+
+    Waiting between two starts is left out. None when its job has not said so.
+    """
+    held = (read_heartbeat(path) or {}).get("held_s")
+    if isinstance(held, bool) or not isinstance(held, int | float) or not 0.0 <= held < math.inf:
+        return None
+    return float(held)
+
+
 def is_stalled(heartbeat: Mapping[str, Any] | None, now: float, stall_s: float) -> bool:
     """Return whether a job that once gave signs of life has made no progress for too long.
 
@@ -69,7 +80,7 @@ class Pulse:
     period_s
         Seconds between two writes.
     clock
-        Source of times.
+        Source of times; stands still while the process does, for `held_s` of the file.
 
     Attributes
     ----------
@@ -100,6 +111,9 @@ class Pulse:
             "loss": None,
             "progress_t": now,
         }
+        # A scheduler may have started the attempt before, and let it wait since then.
+        self._held_s = held_seconds(path) or 0.0
+        self._began = self._clock.monotonic()
 
     def start(self) -> None:
         """Write the first sign of life and go on from a thread."""
@@ -145,7 +159,8 @@ class Pulse:
 
     def write(self) -> None:
         """Replace the file now; a full disk must not end the job, so it is passed over."""
-        text = json.dumps(self._state | {"t": utc_iso(self._clock.now())})
+        held_s = round(self._held_s + self._clock.monotonic() - self._began, 3)
+        text = json.dumps(self._state | {"held_s": held_s, "t": utc_iso(self._clock.now())})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         try:
             temporary.write_text(text, encoding="utf-8")

@@ -217,6 +217,14 @@ class ResumeFolder:
         return True
 
 
+def made_progress(files: AttemptDir) -> bool:
+    """Return whether an attempt saved itself since it began, beyond what it was given."""
+    try:
+        return SavePoint.from_dict(read_json(files.resume / MANIFEST, _MAX_BYTES)).restart > NEVER
+    except (DataError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def _plain(name: str) -> bool:
     stem, _, number = name.partition(".")
     return _NAME.fullmatch(stem) is not None and number.isdigit()

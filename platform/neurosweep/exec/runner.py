@@ -26,6 +26,7 @@ from neurosweep.core.errors import NeurosweepError
 from neurosweep.core.files import sha256_file
 from neurosweep.core.layout import AttemptDir
 from neurosweep.core.provenance import assert_code_from
+from neurosweep.exec.awake import AwakeClock
 from neurosweep.exec.claim import Fence, job_identity, take_claim
 from neurosweep.exec.failures import classify, record_of
 from neurosweep.exec.heartbeat import Pulse
@@ -71,7 +72,8 @@ class _Attempt:
     def __post_init__(self) -> None:
         self.started = self.clock.now()
         self.lease = Lease.of(os.environ if self.isolated else {}, self.fence.job)
-        self.pulse = Pulse(self.files.heartbeat, [self._look], clock=self.clock)
+        self.awake = AwakeClock(self.clock)
+        self.pulse = Pulse(self.files.heartbeat, [self._look], clock=self.awake)
         self.curves = MetricsLog(self.files.metrics, self.clock, self.pulse.beat)
 
     def run(self) -> int:
@@ -101,7 +103,7 @@ class _Attempt:
             stack.enter_context(job_logging())
             assert_code_from(spec.code_roots)
             os.chdir(self.files.root)
-            self.watch = watch = Watch(spec.limits, self.lease, self.clock)
+            self.watch = watch = Watch(spec.limits, self.lease, self.awake)
             if self.isolated:
                 apply_limits(spec.limits)
                 stack.enter_context(signals_to(watch.on_signal))
@@ -137,7 +139,7 @@ class _Attempt:
             spec.limits.save_every_s,
             lambda: watch.wants_save,
             lambda: self._done(point.run_sha, watch),
-            self.clock,
+            self.awake,
         )
         watch.needed_s = lambda: saver.needed_s
         return saver
@@ -181,6 +183,7 @@ class _Attempt:
     def _look(self) -> None:
         """Enforce claim and limits from the thread of the pulse."""
         assert self.watch is not None
+        self.awake.look()
         if self.output is not None:
             self.output.check()
         if not self.isolated:
@@ -223,7 +226,7 @@ class _Attempt:
         outcome = Outcome.DONE if error is None else Outcome.FAILED
         kind = Kind.NONE if error is None else classify(error)
         now = self.clock.now()
-        worked_s = self.watch.worked_s if self.watch else 0.0
+        seconds = self.watch.seconds if self.watch else now - self.started
         status: dict[str, Any] = {
             "v": 1,
             "trial": self.spec.trial if self.spec else self.files.root.parents[1].name,
@@ -233,7 +236,7 @@ class _Attempt:
             "error": None if error is None else record_of(error).to_dict(),
             "started": utc_iso(self.started),
             "ended": utc_iso(now),
-            "seconds": round(worked_s + now - self.started, 3),
+            "seconds": round(seconds, 3),
             "cpu_seconds": round(sum(os.times()[:4]), 3),
             "restarts": self.fence.restart,
             "epochs": self.pulse.num_epochs,

@@ -45,7 +45,8 @@ class Watch:
     lease
         Its place on the cluster.
     clock
-        Source of times.
+        Source of times; stands still while the process does: neither its limit nor its place is
+        used up then.
 
     Attributes
     ----------

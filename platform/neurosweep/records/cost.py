@@ -129,15 +129,20 @@ def idle_share(groups: Iterable[Iterable[TrialState]], now: float | None = None)
 def held_seconds(attempt: AttemptState, now: float | None = None) -> float:
     """Return for how long an attempt held its cores; what runs counts up to now, when given.
 
+    Of what runs its job may have said it, see `AttemptState.held_s`; else it held them from its
+    start on.
     Of a job that was killed nobody may have said how long it ran: then it is the time until its
     end was noticed.
     """
-    if attempt.outcome is not None and (attempt.held_s or attempt.seconds):
+    ended = attempt.outcome is not None
+    if ended and (attempt.held_s or attempt.seconds):
         return max(attempt.held_s, attempt.seconds)
-    end = parse_iso(attempt.ended_t) if attempt.outcome is not None and attempt.ended_t else now
+    end = parse_iso(attempt.ended_t) if ended and attempt.ended_t else now
     if end is None or not attempt.started_t:
         return 0.0
-    return max(end - _start(attempt), 0.0)
+    passed = max(end - _start(attempt), 0.0)
+    # An attempt that was pushed aside waits for a place again, and holds none meanwhile.
+    return min(attempt.held_s, passed) if attempt.held_s and not ended else passed
 
 
 def budget_hours(state: StudyState, now: float) -> float:

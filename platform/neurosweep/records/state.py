@@ -42,7 +42,8 @@ class AttemptState:
     queue_s
         Seconds from its submission to its first start.
     held_s
-        Seconds for which the scheduler counts its cores and GPUs; at least `seconds`.
+        Seconds for which the scheduler counts its cores and GPUs; at least `seconds`. Of an open
+        attempt what its job said last, where somebody asked for it, else 0.
     """
 
     number: int

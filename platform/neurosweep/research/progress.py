@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,7 +12,7 @@ from neurosweep.core.clock import Clock
 from neurosweep.core.layout import StudyDir
 from neurosweep.exec.heartbeat import held_seconds
 from neurosweep.records.cost import budget_hours
-from neurosweep.records.state import Phase, StudyState
+from neurosweep.records.state import AttemptState, Phase, StudyState
 from neurosweep.records.trial import Purpose
 
 # Between two looks at what running jobs say of their use.
@@ -77,11 +78,16 @@ def note_held(study: StudyDir, state: StudyState) -> None:
 
     Their jobs say it, with every sign of life; the ledger hears of it at their ends.
     """
+    for name, attempt in _running(state):
+        files = study.trial(name).attempt(attempt.number)
+        attempt.held_s = held_seconds(files.heartbeat) or 0.0
+
+
+def _running(state: StudyState) -> Iterator[tuple[str, AttemptState]]:
     for name, trial in state.trials.items():
         attempt = trial.open_attempt
         if attempt is not None and attempt.started_t:
-            files = study.trial(name).attempt(attempt.number)
-            attempt.held_s = held_seconds(files.heartbeat) or 0.0
+            yield name, attempt
 
 
 class Spending:
@@ -104,6 +110,8 @@ class Spending:
 
         Files are read only where the time since the starts would be enough.
         """
+        for _, attempt in _running(state):
+            attempt.held_s = 0.0  # what was said before is too little by now
         if hours_used(state, self._clock.now()) < limit:
             return False
         now = self._clock.monotonic()
