@@ -15,7 +15,7 @@ import pytest
 from _loop_kit import copy_study, new_study, state_of
 from _slurm_fake_kit import PACE, drive_slurm, good_ends, trials, write_profile
 
-from neurosweep.exec import slurm_judge, slurm_state, slurm_submit
+from neurosweep.exec import slurm_adopt, slurm_judge, slurm_state, slurm_submit, slurm_watch
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind
 from neurosweep.research import placer
@@ -63,6 +63,8 @@ def little_patience():
     with (
         mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
         mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
+        mock.patch.object(slurm_watch, "RECALL_S", 0.3),
+        mock.patch.object(slurm_adopt, "SETTLED_S", 0.3),
         mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
         mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
     ):
@@ -176,8 +178,16 @@ def test_what_lives_on_a_lost_node_writes_no_result(slurm, on, tmp_path):
     assert drive_slurm(study, on).state is DriveState.COMPLETE
     found = check(study, slurm)
     assert [attempt.kind for attempt in found[HIT].attempts] == [Kind.NODE_FAILURE, Kind.NONE]
-    exits = {row["exit"] for row in slurm.notes("exit") if row["job"] == f"1000_{HIT}"}
-    assert exits == {"3:0"}, "its claim was taken away"
+    deadline = time.monotonic() + 10.0
+    while not (exits := exits_of(slurm, f"1000_{HIT}")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert exits == ["3:0"], "its claim was taken away"
+    assert good_ends(study)[found[HIT].plan.trial] == 1
+
+
+def exits_of(slurm, job):
+    """Return how the processes of a job ended."""
+    return [row["exit"] for row in slurm.notes("exit") if row["job"] == job]
 
 
 def test_preempted_again_and_again(template, slurm, on, tmp_path):
@@ -259,19 +269,42 @@ def test_a_preemption_that_squeue_forgets_for_a_moment_is_no_end(template, slurm
     assert (len(found[HIT].attempts), found[HIT].attempts[0].restarts) == (1, 1)
 
 
+DENIED = (
+    CommandFault("sbatch", Answer.FAIL_AFTER),
+    CommandFault("squeue", Answer.EMPTY, count=1),
+    CommandFault("sacct", Answer.EMPTY, count=1),
+)
+SOON = TaskFault(Event.SHOW, array=1, at="queued", text="PENDING", for_s=0.5)
+
+
+def test_what_slurm_denies_at_first_is_not_submitted_again(template, slurm, on, tmp_path):
+    check(run(template, slurm, on, tmp_path, FaultScript(commands=DENIED, tasks=(SOON,))), slurm)
+    assert slurm.calls()["sbatch"] == 1
+    assert len(slurm.notes("start")) == TRIALS
+
+
 def test_submitted_twice_is_run_once(template, slurm, on, tmp_path):
-    script = FaultScript(
-        commands=(
-            CommandFault("sbatch", Answer.FAIL_AFTER),
-            CommandFault("squeue", Answer.EMPTY, count=1),
-            CommandFault("sacct", Answer.EMPTY, count=1),
-        ),
-        tasks=(TaskFault(Event.SHOW, array=1, at="queued", text="PENDING", for_s=0.5),),
-    )
-    study = run(template, slurm, on, tmp_path, script)
+    with mock.patch.object(slurm_adopt, "SETTLED_S", 0.0):
+        study = run(template, slurm, on, tmp_path, FaultScript(commands=DENIED, tasks=(SOON,)))
     assert slurm.calls()["sbatch"] == 2, "SLURM denied that it had the first"
     check(study, slurm)
     assert len(slurm.notes("start")) == 2 * TRIALS
+
+
+DISABLED = failing("sacct", ALL, text="Slurm accounting storage is disabled")
+
+
+def test_without_accounting_a_refusal_is_got_over(template, slurm, on, tmp_path):
+    refused = failing("sbatch", 2, text="sbatch: error: Requested node is not available")
+    script = FaultScript(commands=(refused, DISABLED))
+    found = check(run(template, slurm, on, tmp_path, script), slurm)
+    assert all(len(trial.attempts) == 1 for trial in found)
+
+
+def test_accounting_that_lags_for_long_changes_no_kind(template, slurm, on, tmp_path):
+    script = FaultScript(tasks=(TaskFault(Event.OOM, task=HIT),), accounting_lag_s=20.0)
+    check(run(template, slurm, on, tmp_path, script), slurm, failed={HIT: Kind.OOM_HOST})
+    assert len(slurm.notes("start")) == TRIALS
 
 
 def test_accounting_lags_behind(template, slurm, on, tmp_path):

@@ -14,7 +14,7 @@ from _slurm_fake_kit import PACE, drive_slurm_apart, good_ends, write_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosweep.exec import slurm_judge, slurm_state, slurm_submit
+from neurosweep.exec import slurm_adopt, slurm_judge, slurm_state, slurm_submit, slurm_watch
 from neurosweep.records.state import Phase
 from neurosweep.research import placer
 from neurosweep.testing.slurm import (
@@ -113,6 +113,8 @@ def test_each_trial_has_one_end_that_counts(template, slurm, folder, script, dea
     with (
         mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
         mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
+        mock.patch.object(slurm_watch, "RECALL_S", 0.3),
+        mock.patch.object(slurm_adopt, "SETTLED_S", 0.3),
         mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
         mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
     ):

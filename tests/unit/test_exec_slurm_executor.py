@@ -1,6 +1,8 @@
 """The executor's decisions, with SLURM's answers written by hand."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,18 +29,23 @@ class Cluster:
         self.said: list[str] = []
         self.arrays = 70
         self.reason = "None"
+        self.names: dict[str, str] = {}
+        self.refused = ""
 
     def __call__(self, command: list[str], _timeout_s: float = 0.0) -> str:
         self.said.append(" ".join(command))
         if command[0] in self.broken:
             msg = f"{command[0]} failed (1): Unable to contact slurm controller"
             raise UnreachableError(msg)
+        if self.refused.startswith(f"{command[0]} "):
+            raise ExecutorError(self.refused)
         if command[0] == "sbatch":
             self.arrays += 1
             return f"Submitted batch job {self.arrays}\n"
         if command[0] == "squeue":
             return "".join(
-                f"{i}|tok-0|{s}|n1|{self.reason}|0:20\n" for i, s in self.queue.items() if s
+                f"{i}|{self.names.get(i, 'tok-0')}|{s}|n1|{self.reason}|0:20\n"
+                for i, s in self.queue.items()
             )
         if command[0] == "sacct":
             lines = [f"{i}|tok-0|{s}|n1|33|2026" for i, s in self.accounting.items()]
@@ -217,6 +224,88 @@ def test_an_adopted_round_gets_its_slots(
     asked = later.watch.looks
     poll(cluster, later, 40.0)
     assert later.watch.looks == asked, "the pause between two looks was changed"
+
+
+def test_slots_are_dealt_when_it_is_known_what_an_earlier_driver_runs(
+    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+) -> None:
+    first = make(max_array=2)
+    first.submit("tok", tasks)
+    assert "--hold" in (first._root / "tok-1/submission.sh").read_text(encoding="utf-8")
+    cluster.names = {"72_0": "tok-1"}
+    cluster.queue = {"71_0": "RUNNING", "71_1": "RUNNING", "72_0": "PENDING"}
+    cluster.reason = "JobHeldUser"
+    later = make(max_array=2)
+    later.adopt("tok", tasks)
+    later.poll()
+    assert later.submit("tok2", [replace(tasks[0], attempt=2)])
+    assert "--hold" in (later._root / "tok2-0/submission.sh").read_text(encoding="utf-8")
+    assert cluster.commands("scontrol") == [], "nobody was asked yet: both may run everything"
+    poll(cluster, later)
+    assert not any("release" in said for said in cluster.commands("scontrol"))
+    cluster.queue = {"71_0": "RUNNING", "72_0": "PENDING"}
+    cluster.accounting = {"71_1": "COMPLETED|0:0"}
+    for _ in range(3):
+        poll(cluster, later)
+    assert sum("release" in said for said in cluster.commands("scontrol")) == 1
+
+
+def test_a_refused_array_is_tried_again_under_its_name(
+    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+) -> None:
+    running = make()
+    cluster.refused = "sbatch failed (1): Job violates accounting/QOS policy (job submit limit)"
+    for _ in range(25):
+        with pytest.raises(ExecutorError, match="submit limit"):
+            running.submit("tok", tasks)
+        assert running.adopt("tok", tasks) == {}, "it is known not to be there"
+    assert [path.name for path in running._root.iterdir()] == ["tok-0"]
+    assert max(len(word) for said in cluster.said for word in said.split()) < 100
+    cluster.refused = ""
+    assert running.submit("tok", tasks)["r01t000"] == "71_0"
+    assert running.submit("tok", tasks)["r01t000"] == "72_0"
+    assert len(list(running._root.iterdir())) == 2, "what SLURM took keeps its name"
+
+
+def test_without_accounting_the_controller_alone_is_believed(
+    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+) -> None:
+    running = make()
+    cluster.refused = "sacct failed (1): Slurm accounting storage is disabled"
+    running.submit("tok", tasks)
+    with pytest.raises(UnreachableError, match="may still come in"):
+        running.adopt("tok", tasks)
+    age(running._root / "tok-0/submission.sh")
+    assert running.adopt("tok", tasks) == {}
+    cluster.refused = "sacct failed (1): something else"
+    with pytest.raises(ExecutorError, match="something else"):
+        running.adopt("tok", tasks)
+
+
+def test_a_submission_without_an_answer_is_given_time(
+    cluster: Cluster, make: Callable[..., SlurmExecutor], tasks: list[TaskSpec]
+) -> None:
+    running = make()
+    cluster.broken = {"sbatch"}
+    with pytest.raises(UnreachableError):
+        running.submit("tok", tasks)
+    cluster.broken = set()
+    with pytest.raises(UnreachableError, match="may still come in"):
+        running.adopt("tok", tasks)
+    with pytest.raises(UnreachableError, match="may still come in"):
+        make().adopt("tok", tasks)
+    age(running._root / "tok-0/submission.sh")
+    assert running.adopt("tok", tasks) == {}
+    running.submit("tok", tasks)
+    cluster.queue = {"71_0": "PENDING", "71_1": "PENDING", "71_2": "PENDING"}
+    assert len(running.adopt("tok", tasks)) == 3
+    assert [path.name for path in running._root.iterdir()] == ["tok-0"]
+
+
+def age(path: Path) -> None:
+    """Let a file be an hour old."""
+    then = path.stat().st_mtime - 3600.0
+    os.utime(path, (then, then))
 
 
 def test_a_silent_controller_ends_nothing(

@@ -107,3 +107,17 @@ def test_a_controller_that_is_away_is_told_from_a_refusal(
     with pytest.raises(ExecutorError, match="squeue failed") as caught:
         run_slurm(["squeue"])
     assert isinstance(caught.value, UnreachableError) == away
+
+
+def test_the_controller_sends_the_jobs_of_one_user_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str]) -> str:
+        asked.append(command)
+        return ""
+
+    monkeypatch.setattr("neurosweep.exec.slurm_state.run_slurm", run)
+    for uid, options in ((1001, ["-u", "1001"]), (0, [])):
+        monkeypatch.setattr("os.getuid", lambda uid=uid: uid)
+        queue_rows(["tok-0"])
+        assert asked[-1][3:-3] == options, "root is nobody to squeue"

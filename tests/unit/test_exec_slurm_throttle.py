@@ -27,7 +27,7 @@ def loads(draw: st.DrawFn) -> dict[str, Load]:
     for array in draw(st.lists(st.sampled_from("abcdef"), unique=True)):
         left = draw(st.integers(1, 20))
         running = draw(st.integers(0, left))
-        found[array] = Load(left, running, draw(st.integers(running, 20)))
+        found[array] = Load(left, running, draw(st.none() | st.integers(running, 20)))
     return found
 
 
@@ -104,6 +104,16 @@ def test_an_adopted_array_is_set_and_released_once(told: list[str]) -> None:
     for _ in range(2):
         throttle.settle({"7": Load(5, 0)})
     assert told == ["update JobId=7 ArrayTaskThrottle=2", "release 7"]
+
+
+def test_what_an_adopted_array_may_take_is_given_to_no_other(told: list[str]) -> None:
+    throttle = Throttle(8)
+    throttle.note("100", None)
+    throttle.note("101", None, held=True)
+    throttle.settle({"100": Load(20, 2), "101": Load(20, 0)})
+    assert told == ["update JobId=100 ArrayTaskThrottle=4"], "it may run any number until then"
+    throttle.settle({"100": Load(20, 4), "101": Load(20, 0)})
+    assert told[1:] == ["update JobId=101 ArrayTaskThrottle=4", "release 101"]
 
 
 def test_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,10 +56,10 @@ def look(cluster: Cluster, watch: SlurmWatch, wait_s: float = 10.0) -> bool:
     return watch.look(10.0)
 
 
-def verdict(cluster: Cluster, watch: SlurmWatch, job: str, *, requeue: bool = True) -> object:
+def verdict(watch: SlurmWatch, job: str, *, requeue: bool = True) -> object:
     seen = watch.sighting(job)
     assert seen is not None
-    view = judge(seen, job, requeue=requeue, now=cluster.now)
+    view = judge(seen, job, requeue=requeue)
     return view and (view.phase, view.kind_hint)
 
 
@@ -99,8 +99,8 @@ def test_all_in_the_queue_need_no_accounting(cluster: Cluster, watch: SlurmWatch
     cluster.queue = "".join(rows)
     look(cluster, watch)
     assert [command[0] for command in cluster.asked] == ["squeue"]
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.RUNNING, None)
-    assert verdict(cluster, watch, "1_1") == (TaskPhase.QUEUED, None)
+    assert verdict(watch, "1_0") == (TaskPhase.RUNNING, None)
+    assert verdict(watch, "1_1") == (TaskPhase.QUEUED, None)
 
 
 def test_a_reused_id_with_another_name_is_somebody_else(
@@ -112,7 +112,7 @@ def test_a_reused_id_with_another_name_is_somebody_else(
     seen = watch.sighting("1_0")
     assert seen is not None
     assert seen.row is None
-    assert verdict(cluster, watch, "1_0") is None
+    assert verdict(watch, "1_0") is None
 
 
 def test_a_failed_query_changes_nothing(cluster: Cluster, watch: SlurmWatch) -> None:
@@ -135,16 +135,16 @@ def test_while_accounting_is_down_nothing_is_gone(cluster: Cluster, watch: Slurm
         cluster.controller = queued("1_0", state)
         for _ in range(10):
             assert look(cluster, watch)
-        assert verdict(cluster, watch, "1_0") is None, "why it ended, only accounting knows"
+        assert verdict(watch, "1_0") is None, "why it ended, only accounting knows"
     cluster.controller = queued("1_0", "TIMEOUT")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, Kind.TIME_LIMIT)
+    assert verdict(watch, "1_0") == (TaskPhase.ENDED, Kind.TIME_LIMIT)
     cluster.accounting = ""
-    for _ in range(7):
+    for _ in range(31):
         look(cluster, watch)
-    assert verdict(cluster, watch, "1_1") is None
+    assert verdict(watch, "1_1") is None
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_1") == (TaskPhase.GONE, Kind.LOST)
+    assert verdict(watch, "1_1") == (TaskPhase.GONE, Kind.LOST)
 
 
 def test_without_accounting_the_controller_has_the_last_word(
@@ -152,19 +152,50 @@ def test_without_accounting_the_controller_has_the_last_word(
 ) -> None:
     cluster.accounting, cluster.trouble = None, "Slurm accounting storage is disabled"
     cluster.controller = queued("1_1", "CANCELLED")
-    for _ in range(8):
+    for _ in range(32):
         look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.GONE, Kind.LOST)
-    assert verdict(cluster, watch, "1_1") == (TaskPhase.ENDED, Kind.CANCELLED_USER)
+    assert verdict(watch, "1_0") == (TaskPhase.GONE, Kind.LOST)
+    assert verdict(watch, "1_1") == (TaskPhase.ENDED, Kind.CANCELLED_USER)
 
 
 def test_stale_accounting_of_a_job_that_left_the_queue(cluster: Cluster, watch: SlurmWatch) -> None:
     cluster.accounting = accounted("1_0", "RUNNING")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") is None
-    for _ in range(7):
+    for _ in range(30):
+        assert verdict(watch, "1_0") is None
         look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.GONE, Kind.LOST)
+    look(cluster, watch)
+    assert verdict(watch, "1_0") == (TaskPhase.GONE, Kind.LOST)
+
+
+@pytest.mark.parametrize("told", ["", "RUNNING"])
+def test_what_lagging_accounting_does_not_tell_the_controller_does(
+    cluster: Cluster, watch: SlurmWatch, told: str
+) -> None:
+    cluster.accounting = accounted("1_0", told) + accounted("1_1", told) if told else ""
+    cluster.controller = queued("1_0", "OUT_OF_MEMORY") + queued("1_1", "FAILED")
+    for _ in range(4):
+        look(cluster, watch)
+        assert verdict(watch, "1_0") is None
+        assert not any("all" in command for command in cluster.asked), "a short lag is usual"
+    look(cluster, watch)
+    assert verdict(watch, "1_0") == (TaskPhase.ENDED, Kind.OOM_HOST)
+    cluster.controller = ""  # it remembers for a few minutes only
+    for _ in range(26):
+        look(cluster, watch)
+        assert verdict(watch, "1_1") is None, "accounting would say with what code"
+    look(cluster, watch)
+    assert verdict(watch, "1_1") == (TaskPhase.ENDED, None), "no other end than that"
+
+
+def test_nothing_is_gone_while_the_controller_cannot_be_asked(
+    cluster: Cluster, watch: SlurmWatch
+) -> None:
+    cluster.controller = None
+    for _ in range(50):
+        look(cluster, watch)
+        assert verdict(watch, "1_0") is None
+    assert watch.trouble
 
 
 @pytest.mark.parametrize("state", sorted(MAY_RETURN))
@@ -174,13 +205,13 @@ def test_the_end_of_a_life_is_not_the_end_of_a_queued_job(
     cluster.queue = queued("1_0", state)
     cluster.accounting = accounted("1_0", state)
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.QUEUED, None)
+    assert verdict(watch, "1_0") == (TaskPhase.QUEUED, None)
     cluster.queue = queued("1_0", "PENDING")
     look(cluster, watch)
     cluster.queue = ""
     cluster.accounting = accounted("1_0", "COMPLETED")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, None)
+    assert verdict(watch, "1_0") == (TaskPhase.ENDED, None)
 
 
 def test_a_preempted_job_may_come_back_between_two_looks(
@@ -188,21 +219,21 @@ def test_a_preempted_job_may_come_back_between_two_looks(
 ) -> None:
     cluster.accounting = accounted("1_0", "PREEMPTED")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") is None
-    assert verdict(cluster, watch, "1_0", requeue=False) == (TaskPhase.ENDED, Kind.PREEMPTED)
+    assert verdict(watch, "1_0") is None
+    assert verdict(watch, "1_0", requeue=False) == (TaskPhase.ENDED, Kind.PREEMPTED)
     cluster.queue = queued("1_0", "PENDING")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.QUEUED, None)
+    assert verdict(watch, "1_0") == (TaskPhase.QUEUED, None)
     cluster.queue = ""
     look(cluster, watch)
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, Kind.PREEMPTED)
+    assert verdict(watch, "1_0") == (TaskPhase.ENDED, Kind.PREEMPTED)
 
 
 def test_an_ended_state_in_the_queue_is_waited_out(cluster: Cluster, watch: SlurmWatch) -> None:
     cluster.queue = queued("1_0", "TIMEOUT")
     look(cluster, watch)
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.RUNNING, None)
+    assert verdict(watch, "1_0") == (TaskPhase.RUNNING, None)
 
 
 def test_a_database_that_hangs_is_left_alone_for_a_while(
@@ -213,8 +244,8 @@ def test_a_database_that_hangs_is_left_alone_for_a_while(
     for _ in range(4):
         look(cluster, watch)
     assert sum(command[0] == "sacct" for command in cluster.asked) == 1
-    assert verdict(cluster, watch, "1_0") == (TaskPhase.ENDED, None)
-    assert verdict(cluster, watch, "1_1") is None
+    assert verdict(watch, "1_0") == (TaskPhase.ENDED, None)
+    assert verdict(watch, "1_1") is None
     for _ in range(4):
         look(cluster, watch)
     assert sum(command[0] == "sacct" for command in cluster.asked) == 2

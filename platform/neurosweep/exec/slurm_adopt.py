@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosweep.core.errors import DataError, ExecutorError
+from neurosweep.core.errors import DataError, ExecutorError, UnreachableError
 from neurosweep.exec.claim import read_claim
 from neurosweep.exec.protocol import TaskKey, TaskSpec
 from neurosweep.exec.slurm_parts import Part, find_parts
-from neurosweep.exec.slurm_state import ENDED, SlurmRow, accounting_rows, queue_rows
+from neurosweep.exec.slurm_state import (
+    ENDED,
+    SlurmRow,
+    accounting_rows,
+    lacks_accounting,
+    queue_rows,
+)
 from neurosweep.exec.slurm_task import TABLE
 from neurosweep.exec.slurm_watch import SKEW_S, local_time
 
 _HELD = ("JobHeldUser", "JobHeldAdmin")
+# A submission without an answer may reach the controller this much later, in seconds.
+SETTLED_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,9 @@ class _Candidate:
     held: bool
 
 
-def find_jobs(root: Path, token: str, tasks: Sequence[TaskSpec]) -> dict[TaskKey, Adopted]:
+def find_jobs(
+    root: Path, token: str, tasks: Sequence[TaskSpec], refused: Collection[str] = ()
+) -> dict[TaskKey, Adopted]:
     """Return the jobs that run, wait or ended for these tasks.
 
     Parameters
@@ -62,9 +73,13 @@ def find_jobs(root: Path, token: str, tasks: Sequence[TaskSpec]) -> dict[TaskKey
         Intent token.
     tasks
         Any of the token's tasks.
+    refused
+        Names of arrays that are known not to have been queued.
 
     Raises
     ------
+    UnreachableError
+        When an array may still be on its way to the controller.
     ExecutorError
         When SLURM cannot be asked: not knowing is not the same as not there.
     """
@@ -74,6 +89,14 @@ def find_jobs(root: Path, token: str, tasks: Sequence[TaskSpec]) -> dict[TaskKey
         return {}
     arrays = _arrays(parts)
     wanted = {task.key: task for task in tasks}
+    for part in parts:
+        asked_for = wanted.keys() & set(part.tasks)
+        if asked_for and not arrays[part.name] and part.name not in refused and _is_young(part):
+            msg = (
+                f"SLURM does not know the array {part.name}, and sbatch was called for it less "
+                f"than {SETTLED_S:g} s ago: it may still come in"
+            )
+            raise UnreachableError(msg)
     found: dict[TaskKey, Adopted] = {}
     for part in parts:
         for index, key in enumerate(part.tasks):
@@ -91,7 +114,12 @@ def _arrays(parts: Sequence[Part]) -> dict[str, list[_Candidate]]:
     unseen = names - {row.name for row in rows.values()}
     if unseen:
         since = min(_since(part) for part in parts if part.name in unseen)
-        rows = {**accounting_rows(unseen, local_time(since - SKEW_S)), **rows}
+        try:
+            rows = {**accounting_rows(unseen, local_time(since - SKEW_S)), **rows}
+        except ExecutorError as error:
+            # What ended long ago has left its claim or its status: it is not run again.
+            if not lacks_accounting(error):
+                raise
     return {name: _candidates(name, rows) for name in names}
 
 
@@ -121,6 +149,14 @@ def _choose(candidates: list[_Candidate], task: TaskSpec, index: int) -> _Candid
         if claim is not None and claim.job == f"{candidate.array}_{index}":
             return candidate
     return next((candidate for candidate in candidates if candidate.live), candidates[0])
+
+
+def _is_young(part: Part) -> bool:
+    """Return whether sbatch was called for an array a moment ago; never, without its script."""
+    try:
+        return abs(time.time() - part.script.stat().st_mtime) < SETTLED_S
+    except OSError:
+        return False
 
 
 def _since(part: Part) -> float:

@@ -18,9 +18,9 @@ from neurosweep.exec.slurm_watch import Sighting
 from neurosweep.exec.status import EXIT_YIELDED
 from neurosweep.records.trial import Kind
 
-# A task that neither squeue nor sacct knows is given this long before it counts as gone:
-# accounting lags behind the controller.
-GONE_AFTER_S = 60.0
+# A task whose end neither squeue nor sacct tells is given this long before it counts as gone:
+# accounting lags behind the controller, by minutes where many jobs end at a time.
+GONE_AFTER_S = 300.0
 _RETURN_LOOKS = 2
 _TAIL_BYTES = 8192
 _MAX_STATUS_BYTES = 1024 * 1024
@@ -28,7 +28,7 @@ _OOM_TEXTS = ("exceeded memory limit", "oom-kill", "oom_kill", "out-of-memory")
 _SIGKILL = 9
 
 
-def judge(seen: Sighting, job_id: str, *, requeue: bool, now: float) -> TaskView | None:
+def judge(seen: Sighting, job_id: str, *, requeue: bool) -> TaskView | None:
     """Return what is known of a task; None when the last word on it still stands.
 
     Parameters
@@ -39,8 +39,6 @@ def judge(seen: Sighting, job_id: str, *, requeue: bool, now: float) -> TaskView
         Its id.
     requeue
         Whether SLURM starts it again after a preemption or the loss of its node.
-    now
-        Seconds of the monotonic clock.
     """
     row = seen.row
     if seen.queued and row is not None:
@@ -54,9 +52,12 @@ def judge(seen: Sighting, job_id: str, *, requeue: bool, now: float) -> TaskView
         if requeue and row.word in MAY_RETURN and seen.absent_looks < _RETURN_LOOKS:
             return None
         return view_of(row, os.getuid())
-    if now - seen.absent_since > GONE_AFTER_S:
+    absent_s = seen.t - seen.absent_since
+    if absent_s > GONE_AFTER_S:
+        if seen.recalled is not None:
+            return view_of(seen.recalled, os.getuid())
         said = "sacct does not know it" if row is None else f"sacct still says {row.state}"
-        reason = f"job {job_id} left squeue {now - seen.absent_since:.0f} s ago and {said}"
+        reason = f"job {job_id} left squeue {absent_s:.0f} s ago and {said}"
         return TaskView(TaskPhase.GONE, job_id, reason, kind_hint=Kind.LOST)
     return None
 
@@ -158,7 +159,9 @@ def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:
     if view.exit_code == EXIT_YIELDED and not cancelled:
         reason = f"{view.reason}; it saved its state and left, and was not started again"
         return replace(view, kind_hint=Kind.PREEMPTED, reason=reason)
-    if (cancelled or view.signal == _SIGKILL) and (line := _oom_line(log)):
+    # Without accounting the code of a task that failed is not known.
+    silent = view.exit_code is None and view.signal is None
+    if (cancelled or silent or view.signal == _SIGKILL) and (line := _oom_line(log)):
         return replace(view, kind_hint=Kind.OOM_HOST, reason=f"{view.reason}; {line}")
     return view
 

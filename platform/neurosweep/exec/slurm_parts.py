@@ -36,6 +36,11 @@ class Part:
         """The job name."""
         return self.folder.name
 
+    @property
+    def script(self) -> Path:
+        """The batch file; written right before each call of sbatch."""
+        return self.folder / "submission.sh"
+
 
 def find_parts(root: Path, token: str) -> list[Part]:
     """Return the arrays of a token that were, or may have been, submitted.
@@ -77,3 +82,36 @@ def new_part(root: Path, token: str, tasks: Sequence[TaskSpec]) -> Part:
         ]
         atomic_write_json(folder / TABLE, {"v": 1, "attempts": rows})
         return Part(folder, tuple(task.key for task in tasks))
+
+
+class PartBook:
+    """Remember which arrays sbatch has not taken, so that another try makes no further one.
+
+    Parameters
+    ----------
+    root
+        Folder of a study's scheduler files.
+
+    Attributes
+    ----------
+    refused
+        Names of arrays that sbatch refused at the last try: they were not queued.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: dict[tuple[str, tuple[TaskKey, ...]], Part] = {}
+        self.refused: set[str] = set()
+
+    def take(self, token: str, tasks: Sequence[TaskSpec]) -> Part:
+        """Return the array to submit: that of an earlier try, else a new one."""
+        key = (token, tuple(task.key for task in tasks))
+        if key not in self._open:
+            self._open[key] = new_part(self._root, token, tasks)
+        part = self._open[key]
+        self.refused.discard(part.name)
+        return part
+
+    def close(self, name: str) -> None:
+        """Note that SLURM has an array."""
+        self._open = {key: part for key, part in self._open.items() if part.name != name}

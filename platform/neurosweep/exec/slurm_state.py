@@ -20,9 +20,9 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 # What a job of SLURM inherits from the job that its driver runs in, and what a person's own
-# settings would change in the output of a query. The names that say which cluster is meant stay.
+# settings would change in the output of a query. SLURM_CLUSTERS too: sacct does not obey it.
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SALLOC_")
-_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"})
+_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
 # Of an attempt, not of the driver: a driver may itself run inside an attempt.
 _OF_ATTEMPTS = frozenset(
     {"NEUROSWEEP_JOB", "NEUROSWEEP_REQUEUE", "NEUROSWEEP_TASK_S", "NEUROSWEEP_THREADS"}
@@ -191,6 +191,11 @@ def run_slurm(command: list[str], timeout_s: float = QUERY_TIMEOUT_S) -> str:
     return done.stdout
 
 
+def lacks_accounting(error: ExecutorError) -> bool:
+    """Return whether sacct failed because this cluster keeps no accounts: it never will answer."""
+    return any(text in str(error) for text in ("disabled", "sacct is not installed"))
+
+
 def queue_rows(names: Iterable[str], *, ended_too: bool = False) -> dict[str, SlurmRow]:
     """Return what squeue knows of jobs with these names, by job id.
 
@@ -204,7 +209,10 @@ def queue_rows(names: Iterable[str], *, ended_too: bool = False) -> dict[str, Sl
     """
     wanted = set(names)
     states = ["-t", "all"] if ended_too else []
-    command = ["squeue", "-h", "-r", *states, "-o", _QUEUE_FORMAT]
+    # Filtered by the controller; by name it sends the jobs of everybody. Root counts as nobody.
+    uid = os.getuid()
+    own = ["-u", str(uid)] if uid else []
+    command = ["squeue", "-h", "-r", *own, *states, "-o", _QUEUE_FORMAT]
     output = run_slurm([*command, f"--name={','.join(sorted(wanted))}"])
     rows = {}
     for job_id, name, state, host, reason, used in _fields(output, 6):

@@ -59,7 +59,7 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     ConfigError
         When a task is shorter than its trial may take, and cannot go on after its end.
     UnreachableError
-        When SLURM does not answer. It may have queued the array all the same.
+        When SLURM does not answer, or names no job. It may have queued the array all the same.
     ExecutorError
         When sbatch refuses.
     """
@@ -73,10 +73,9 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     command = shlex.join([sys.executable, "-u", "-m", "neurosweep.exec.slurm_task"])
     # exec: Python takes the place of the shell, and hears the signals that SLURM sends to it.
     text = file.text(f"exec {command} {shlex.quote(str(part.folder))}", len(tasks))
-    path = part.folder / "submission.sh"
-    atomic_write_text(path, text)
+    atomic_write_text(part.script, text)
     try:
-        output = run_slurm(["sbatch", str(path)], SUBMIT_TIMEOUT_S)
+        output = run_slurm(["sbatch", str(part.script)], SUBMIT_TIMEOUT_S)
     except UnreachableError:
         raise
     except ExecutorError as error:
@@ -88,7 +87,7 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     answer = _ID.search(output)
     if answer is None:
         msg = f"sbatch named no job id for the array {part.name}: {output.strip()[:200]!r}"
-        raise ExecutorError(msg)
+        raise UnreachableError(msg)
     return answer[1]
 
 

@@ -26,7 +26,7 @@ class Load:
     running
         Those of them that run, as seen last.
     level
-        Tasks that may run at a time, as set last; 0 is held, None is not known.
+        Tasks that may run at a time, as set last; 0 is held, None is not known: any number.
     """
 
     left: int
@@ -36,7 +36,7 @@ class Load:
     @property
     def taken(self) -> int:
         """Slots that it holds or may take before SLURM is told otherwise."""
-        return max(self.running, min(self.left, self.level or 0))
+        return max(self.running, self.left if self.level is None else min(self.left, self.level))
 
 
 def shares(slots: int, left: Mapping[str, int]) -> dict[str, int]:
@@ -135,9 +135,9 @@ class Throttle:
             self._set(array, chosen[array], known[array])
 
     def _known(self, loads: Mapping[str, Load]) -> dict[str, Load]:
+        level = dict(self._levels) | dict.fromkeys(self._held, 0)
         return {
-            array: Load(load.left, load.running, self._levels.get(array))
-            for array, load in loads.items()
+            array: Load(load.left, load.running, level.get(array)) for array, load in loads.items()
         }
 
     def _set(self, array: str, level: int, load: Load) -> None:

@@ -7,10 +7,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurosweep.core.errors import ExecutorError
-from neurosweep.exec.slurm_state import ENDED, SlurmRow, accounting_rows, queue_rows
+from neurosweep.exec.slurm_state import (
+    ENDED,
+    SlurmRow,
+    accounting_rows,
+    lacks_accounting,
+    queue_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +24,10 @@ POOL_KEY = "slurm.watch"
 _FIRST_LOOK_S = 1.0
 # The clocks of controller, database and file server may differ by this much.
 SKEW_S = 3600.0
-_DISABLED = "disabled"
 _HOUR_S = 3600.0
 _SLOW_S, _REST_S = 5.0, 60.0
+# Accounting that lags this long after a job left squeue is not waited for alone.
+RECALL_S = 30.0
 _UNCLEAR = frozenset({"FAILED", "CANCELLED"})
 
 
@@ -39,6 +46,8 @@ class Sighting:
     absent_looks, absent_since
         For how many looks in a row, and since when, it has been missing from squeue, while
         accounting answered too.
+    recalled
+        How it ended, as the controller remembers it without all that accounting would say.
     """
 
     row: SlurmRow | None
@@ -46,12 +55,22 @@ class Sighting:
     t: float
     absent_looks: int = 0
     absent_since: float = math.inf
+    recalled: SlurmRow | None = None
 
 
 @dataclass(frozen=True)
 class _Job:
     name: str
     since: float
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What is known of ended jobs, by id, and whether accounting answered, or never will."""
+
+    rows: dict[str, SlurmRow]
+    recalled: dict[str, SlurmRow]
+    answered: bool
 
 
 class SlurmWatch:
@@ -151,34 +170,33 @@ class SlurmWatch:
         queued = queue_rows(names)
         now = self._monotonic()  # an answer may take its time
         missing = [job for job in self._jobs if self._row_of(queued, job) is None]
-        ended, answered = self._ended(missing) if missing else ({}, True)
+        ended = self._ended(missing) if missing else _Ended({}, {}, answered=True)
         for job_id in self._jobs:
             row = self._row_of(queued, job_id)
             if row is not None:
                 self._sightings[job_id] = Sighting(row, queued=True, t=now)
             else:
-                self._note_absent(job_id, self._row_of(ended, job_id), now, answered=answered)
+                self._note_absent(job_id, ended, now)
 
-    def _note_absent(
-        self, job_id: str, row: SlurmRow | None, now: float, *, answered: bool
-    ) -> None:
+    def _note_absent(self, job_id: str, ended: _Ended, now: float) -> None:
         before = self._sightings.get(job_id)
         looks, since = 0, math.inf
+        row, recalled = self._row_of(ended.rows, job_id), self._row_of(ended.recalled, job_id)
         if before is not None and not before.queued:
             looks, since = before.absent_looks, before.absent_since
-            row = row or before.row
-        if answered:
+            row, recalled = row or before.row, recalled or before.recalled
+        if ended.answered:
             looks, since = looks + 1, min(since, now)
         self._sightings[job_id] = Sighting(
-            row, queued=False, t=now, absent_looks=looks, absent_since=since
+            row, queued=False, t=now, absent_looks=looks, absent_since=since, recalled=recalled
         )
 
     def _row_of(self, rows: dict[str, SlurmRow], job_id: str) -> SlurmRow | None:
         row = rows.get(job_id)
         return row if row is not None and row.name == self._jobs[job_id].name else None
 
-    def _ended(self, missing: list[str]) -> tuple[dict[str, SlurmRow], bool]:
-        """Return what is known of jobs that have left squeue, and whether that is all there is."""
+    def _ended(self, missing: list[str]) -> _Ended:
+        """Return what is known of jobs that have left squeue."""
         jobs = [self._jobs[job_id] for job_id in missing]
         names = {job.name for job in jobs}
         arrays = {job_id.partition("_")[0] for job_id in missing}
@@ -188,18 +206,38 @@ class SlurmWatch:
         if began >= self._accounting_at:
             self.count()
             try:
-                return accounting_rows(names, since, arrays), True
+                rows = accounting_rows(names, since, arrays)
             except ExecutorError as error:
-                disabled = _DISABLED in str(error)
+                disabled = lacks_accounting(error)
+            else:
+                late = {job_id for job_id in missing if self._is_late(rows, job_id)}
+                recalled = self._recall({self._jobs[j].name for j in late}, _UNCLEAR)
+                found = {i: r for i, r in recalled.rows.items() if i in late}
+                return _Ended({**rows, **found}, recalled.recalled, answered=True)
             if self._monotonic() - began > _SLOW_S:
                 # The driver waits with it: a database that hangs is left alone for a while.
                 self._accounting_at = self._monotonic() + _REST_S
-        # The controller remembers ended jobs for some minutes. It does not say who cancelled one,
-        # nor with what code one failed: accounting will, where there is any.
+        remembered = self._recall(names, frozenset() if disabled else _UNCLEAR)
+        return replace(remembered, answered=disabled)
+
+    def _is_late(self, rows: dict[str, SlurmRow], job_id: str) -> bool:
+        """Return whether accounting should have told the end of a job by now, and has not."""
+        row, before = self._row_of(rows, job_id), self._sightings.get(job_id)
+        told = row is not None and row.word in ENDED
+        return not told and before is not None and self.now() - before.absent_since > RECALL_S
+
+    def _recall(self, names: set[str], unclear: frozenset[str]) -> _Ended:
+        """Return what the controller itself remembers, for some minutes, of jobs that ended.
+
+        It does not say who cancelled one, nor with what code one failed: accounting will, where
+        there is any.
+        """
+        if not names:
+            return _Ended({}, {}, answered=True)
         self.count()
-        rows = queue_rows(names, ended_too=True)
-        believed = set(ENDED) if disabled else set(ENDED) - _UNCLEAR
-        return {i: r for i, r in rows.items() if r.word in believed}, disabled
+        over = {i: r for i, r in queue_rows(names, ended_too=True).items() if r.word in ENDED}
+        rows = {i: r for i, r in over.items() if r.word not in unclear}
+        return _Ended(rows, {i: r for i, r in over.items() if i not in rows}, answered=True)
 
 
 def local_time(t: float) -> str:

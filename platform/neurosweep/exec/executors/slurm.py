@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neurosweep.core.errors import ExecutorError, MissingPackageError
+from neurosweep.core.errors import ExecutorError, MissingPackageError, UnreachableError
 from neurosweep.exec.profiles import Profile, load_profile
 from neurosweep.exec.protocol import (
     Allocation,
@@ -22,7 +22,7 @@ from neurosweep.exec.protocol import (
 )
 from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_judge import explained, finished_view, judge
-from neurosweep.exec.slurm_parts import new_part
+from neurosweep.exec.slurm_parts import Part, PartBook
 from neurosweep.exec.slurm_state import HOPELESS, STUCK, STUCK_REASONS, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
 from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
@@ -64,6 +64,7 @@ class _Task:
     job_id: str
     name: str
     view: TaskView
+    adopted: bool = False
     why: Kind | None = None
     came_back: bool = False
     stuck_since: float = math.inf
@@ -89,6 +90,7 @@ class SlurmExecutor:
     def __init__(self, profile: Profile, settings: ExecSettings) -> None:
         self._profile = profile
         self._root = settings.study_dir / "slurm"
+        self._book = PartBook(self._root)
         self._poll_s = profile.poll_s
         self._throttle = Throttle(min(settings.workers or profile.throttle, profile.throttle))
         watch = settings.pool.setdefault(POOL_KEY, SlurmWatch())
@@ -142,20 +144,14 @@ class SlurmExecutor:
         require_folders(token, tasks)
         import neurosweep.exec.runner  # noqa: F401 - tasks then find its bytecode on disk
 
-        try:
-            from neurosweep.exec.slurm_submit import submit_part
-        except ModuleNotFoundError as error:
-            msg = "submitting to SLURM needs submitit; install it with pip install submitit"
-            raise MissingPackageError(msg) from error
         jobs: dict[str, str] = {}
         size = self._profile.max_array
         for first in range(0, len(tasks), size):
             chunk = tasks[first : first + size]
             level = self._throttle.start_level(len(chunk), self._loads())
-            part = new_part(self._root, token, chunk)
-            self._watch.count()
+            part = self._book.take(token, chunk)
             since = time.time()
-            array = submit_part(self._profile, part, chunk, level)
+            array = self._sbatch(part, chunk, level)
             self._throttle.note(array, level, held=level == 0)
             for index, task in enumerate(chunk):
                 jobs[task.trial] = f"{array}_{index}"
@@ -171,15 +167,17 @@ class SlurmExecutor:
         ExecutorError
             When SLURM cannot be asked: not knowing is not the same as not there.
         """
-        found = find_jobs(self._root, token, tasks)
+        found = find_jobs(self._root, token, tasks, self._book.refused)
         self._watch.count(2 if found else 0)
         jobs: dict[str, str] = {}
         for task in tasks:
             if (adopted := found.get(task.key)) is not None:
                 jobs[task.trial] = adopted.job_id
+                self._book.close(adopted.name)
                 if task.key not in self._tasks or self._tasks[task.key].job_id != adopted.job_id:
                     self._throttle.note(adopted.array, None, held=adopted.held)
                     self._register(task, adopted.name, adopted.job_id, adopted.since)
+                    self._tasks[task.key].adopted = True
         self._settled = False
         return jobs
 
@@ -237,6 +235,23 @@ class SlurmExecutor:
         for task in self._tasks.values():
             self._watch.forget(task.job_id)
 
+    def _sbatch(self, part: Part, tasks: Sequence[TaskSpec], level: int) -> str:
+        try:
+            from neurosweep.exec.slurm_submit import submit_part
+        except ModuleNotFoundError as error:
+            msg = "submitting to SLURM needs submitit; install it with pip install submitit"
+            raise MissingPackageError(msg) from error
+        self._watch.count()
+        try:
+            array = submit_part(self._profile, part, tasks, level)
+        except UnreachableError:
+            raise
+        except ExecutorError:
+            self._book.refused.add(part.name)
+            raise
+        self._book.close(part.name)
+        return array
+
     def _register(self, task: TaskSpec, name: str, job_id: str, since: float) -> None:
         self._tasks[task.key] = _Task(task, job_id, name, TaskView(TaskPhase.QUEUED, job_id=job_id))
         self._watch.track(job_id, name, since)
@@ -247,7 +262,9 @@ class SlurmExecutor:
         running: dict[str, int] = {}
         for task in self._tasks.values():
             left[task.array] = left.get(task.array, 0) + 1
-            runs = task.view.phase is TaskPhase.RUNNING
+            # What an earlier driver submitted may run: until SLURM was asked, it does.
+            unseen = task.adopted and self._watch.sighting(task.job_id) is None
+            runs = unseen or task.view.phase is TaskPhase.RUNNING
             running[task.array] = running.get(task.array, 0) + runs
         order = sorted(left, key=int)
         return {array: Load(left[array], running[array]) for array in order}
@@ -262,7 +279,7 @@ class SlurmExecutor:
         seen = self._watch.sighting(task.job_id)
         if seen is None:
             return
-        view = judge(seen, task.job_id, requeue=self._profile.requeue, now=now)
+        view = judge(seen, task.job_id, requeue=self._profile.requeue)
         unknown = not seen.queued and seen.row is None and seen.absent_looks
         if unknown and task.why is not None:
             # A task that is cancelled while it waits may leave no line in accounting.
