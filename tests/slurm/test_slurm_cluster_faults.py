@@ -61,36 +61,47 @@ def assert_same(study: StudyDir, calm: StudyDir) -> None:
         assert twin.read_bytes() == path.read_bytes(), path.parents[2].name
 
 
-def test_a_round_outlives_controller_accounting_and_a_node(tmp_path: Path, hurt: Cluster) -> None:
-    study = stepping(tmp_path, 16, steps=6, step_s=0.7)
+def test_rounds_outlive_controller_accounting_and_nodes(tmp_path: Path, hurt: Cluster) -> None:
+    """Two studies at once: one loses a machine, one only the daemon that starts its jobs."""
+    study = stepping(tmp_path, 12, steps=6, step_s=0.7)
     calm = undisturbed(study, tmp_path / "calm")
+    orphaned = stepping(tmp_path / "orphaned", 2, steps=45, step_s=1.0)
+    calm_orphaned = undisturbed(orphaned, tmp_path / "orphaned/calm")
+    others = write_profile(tmp_path, exclude="n1")
 
     def on_second_node(state: StudyState) -> list[str]:
         jobs = slurm("squeue", "-h", "-r", "-t", "R", "-w", "n2", "-o", "%i").split()
         return [t.plan.trial for t in running(state) if t.open_attempt.job in jobs]
 
     def second_wave(state: StudyState) -> bool:
-        return len([t for t in state.trials.values() if t.phase is Phase.SCORED]) >= 8 and bool(
-            running(state, 5)
-        )
+        scored = [t for t in state.trials.values() if t.phase is Phase.SCORED]
+        return len(scored) >= 6 and bool(running(state, 4))
 
-    with driving(study, write_profile(tmp_path)) as drive:
-        drive.until(lambda state: running(state, 6), "six running trials")
-        hurt("stop", "slurmctld")
-        time.sleep(2.0)
-        hurt("start", "slurmctld")
-        hurt("kill", "slurmdbd")
-        drive.until(second_wave, "five running trials of the second wave")
-        hit = drive.until(on_second_node, "a trial on the node that is lost")
-        hurt("kill", "n2")
-        lost = [trial for trial in hit if trial not in completions(study)]
-        hurt("start", "slurmdbd")
-        result = drive.finish()
-        state = drive.state
-    assert (result.done, result.failed) == (16, 0)
+    with driving(orphaned, write_profile(tmp_path / "orphaned")) as quiet:
+        first = quiet.until(lambda state: running(state, 2), "two running trials")
+        jobs = [trial.open_attempt.job for trial in first]
+        assert slurm("squeue", "-h", "-r", "-o", "%N", "-j", ",".join(jobs)).split() == ["n1"] * 2
+        with driving(study, others) as drive:
+            drive.until(lambda state: running(state, 5), "five running trials on other nodes")
+            hurt("stop", "n1")
+            hurt("stop", "slurmctld")
+            time.sleep(2.0)
+            hurt("start", "slurmctld")
+            hurt("kill", "slurmdbd")
+            drive.until(second_wave, "four running trials of the second wave")
+            hit = drive.until(on_second_node, "a trial on the node that is lost")
+            hurt("kill", "n2")
+            lost = [trial for trial in hit if trial not in completions(study)]
+            hurt("start", "slurmdbd")
+            assert drive.finish().done == 12
+            state = drive.state
+        assert quiet.finish().done == 2
     assert_same(study, calm)
     assert lost, "the power cut met nobody"
     assert all(state.trials[trial].attempts[0].restarts == 1 for trial in lost)
+    assert_same(orphaned, calm_orphaned)
+    again = [accounting(job, "ExitCode") for job in jobs]
+    assert again == ["3:0", "3:0"], "what SLURM started again found its attempt taken, and left"
 
 
 def test_without_requeue_a_lost_node_costs_a_new_attempt(tmp_path: Path) -> None:
