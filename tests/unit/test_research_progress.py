@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _study_builder import StudyBuilder
 
 from neurosweep.core.clock import utc_iso
 from neurosweep.core.files import atomic_write_json
@@ -13,6 +14,7 @@ from neurosweep.records.state import AttemptState, Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose, TrialPlan
 from neurosweep.research import progress
 from neurosweep.research.progress import Spending, hours_used, note_held
+from neurosweep.research.status import study_status
 from neurosweep.testing.fake import FakeClock
 
 
@@ -70,3 +72,20 @@ def test_what_says_nothing_counts_from_its_start(study: StudyDir) -> None:
     note_held(study, state)
     assert hours_used(state, clock.now()) == pytest.approx(4.0)
     assert Spending(study, clock).reached(state, 3.9)
+
+
+def test_status_counts_what_a_waiting_trial_held(tmp_path: Path) -> None:
+    builder = StudyBuilder(Home(tmp_path), rounds=1, per_round=1)
+    builder.create()
+    [plan] = builder.plan(1)
+    builder.ledger.append("round_planned", {"round": 1, "trials": [plan.to_dict()]})
+    intent = {"token": "tok", "round": 1, "trials": [[plan.trial, 1]]}
+    builder.ledger.append("submit_intended", intent)
+    builder.start(plan, 1)
+    path = builder.dir.trial(plan.trial).attempt(1).heartbeat
+    builder.clock.sleep(36_000.0)
+    assert study_status(builder.dir, builder.clock).hours == pytest.approx(10.0, abs=0.1)
+    atomic_write_json(path, {"v": 1, "held_s": 600.0})
+    found = study_status(builder.dir, builder.clock)
+    assert found.hours == pytest.approx(600 / 3600)
+    assert found.cost.core_hours == pytest.approx(600 / 3600)

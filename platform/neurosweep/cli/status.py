@@ -16,13 +16,16 @@ from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import LedgerError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import load_state
+from neurosweep.research.progress import note_held
 
 _WATCH_S = 2.0
 
 
 def show_status(study: StudyDir, console: Console) -> None:
     """Print where one study stands."""
-    summary = summarize(study, load_state(study), SystemClock().now(), detail=True)
+    state = load_state(study)
+    note_held(study, state)
+    summary = summarize(study, state, SystemClock().now(), detail=True)
     flag = home_flag(home_of(study))
     console.line(progress_line(summary))
     show_summary(console, summary, flag)

@@ -20,6 +20,7 @@ from neurosweep.records.log_tail import log_path, log_tail
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import AttemptState, StudyState, TrialState
 from neurosweep.records.trial import POLICY, Kind
+from neurosweep.research.progress import note_held
 
 _HEADER = ("attempt", "ended as", "job", "machine", "waited", "held", "restarts", "memory")
 
@@ -38,6 +39,7 @@ def show_trial(study: StudyDir, trial: str, console: Console, lines: int) -> int
         near = hint(trial, state.trials)
         msg = f"study {study.study_id}: no trial '{trial}'{near}there are {len(state.trials)}"
         raise StudyError(msg)
+    note_held(study, state)
     data = trial_data(study, state, found, SystemClock().now(), lines)
     _print(console, data)
     console.data(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from neurosweep.core.clock import Clock
 from neurosweep.core.layout import StudyDir
 from neurosweep.core.schema import Schema
 from neurosweep.exec.protocol import Executor
@@ -15,8 +14,8 @@ from neurosweep.research.attempts import AttemptDesk
 from neurosweep.research.control import Request, pending_requests
 from neurosweep.research.journal import Journal
 from neurosweep.research.progress import (
+    Spending,
     cancel_reason,
-    hours_used,
     is_cancelled,
     is_paused,
     last_switch,
@@ -73,6 +72,7 @@ class Commands:
         self._desk = desk
         self._executor = executor
         self._schema = schema
+        self._spending = Spending(study, journal.clock)
         self._owns_slots = owns_slots
         self.slots: int | None = None
 
@@ -124,12 +124,12 @@ class Commands:
         if is_paused(self._state):
             raise Paused(str(last_switch(self._state).get("reason") or "paused on request"))
 
-    def spend(self, clock: Clock) -> None:
+    def spend(self) -> None:
         """Close the study when its budget of hours is used up."""
         limit = self._state.spec["budget"]["gpu_hours"]
         if limit is None or self._desk.closing is not None:
             return
-        if hours_used(self._state, clock.now()) >= limit:
+        if self._spending.reached(self._state, limit):
             reason = f"the budget of {limit:g} hours is used up"
             self._journal.record("control", {"action": "cancel", "by": "budget", "reason": reason})
             self._desk.closing = Kind.CANCELLED_USER

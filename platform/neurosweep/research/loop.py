@@ -315,7 +315,7 @@ class Driver:
     def _each_tick(self) -> None:
         self._lock.check()
         self._commands.obey()
-        self._commands.spend(self._clock)
+        self._commands.spend()
         self._rest_when_machines_fail()
         self._pump.nudge()
 

@@ -16,7 +16,7 @@ from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.trial import Purpose
 from neurosweep.research.best import Best, top_trials
 from neurosweep.research.lock import live_driver
-from neurosweep.research.progress import counts_of, hours_used, is_paused
+from neurosweep.research.progress import counts_of, hours_used, is_paused, note_held
 
 _TOP = 5
 
@@ -116,6 +116,7 @@ def study_status(study: StudyDir, clock: Clock | None = None) -> StudyStatus:
         When the ledger is absent or damaged.
     """
     state = load_state(study)
+    note_held(study, state)
     holder = live_driver(study.lock, clock)
     return status_of(state, "" if holder is None else str(holder), (clock or SystemClock()).now())
 
