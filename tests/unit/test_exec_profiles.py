@@ -39,6 +39,12 @@ def test_options_that_neurosweep_sets_itself_are_refused() -> None:
     for name, reason in {
         "array": "set by neurosweep",
         "job-name": "set by neurosweep",
+        "nodes": "set by neurosweep",
+        "ntasks": "set by neurosweep",
+        "clusters": "set by neurosweep",
+        "p": "short form",
+        "part": "short form",
+        "clus": "short form",
         "--nice": "without dashes before",
         "cpus_per_gpu": "with dashes inside",
     }.items():

@@ -349,6 +349,15 @@ def test_an_array_that_cannot_start_is_told_once(
     cluster.reason = "PartitionTimeLimit"
     for _ in range(3):
         poll(cluster, running)
-    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
-        "array 71 will not start (PartitionTimeLimit)"
-    ]
+    said = "array 71 will not start (PartitionTimeLimit)"
+    assert [r.getMessage().partition(":")[0] for r in caplog.records] == [said]
+    assert running.trouble.startswith(said), "whoever looks, or is notified, hears of it"
+    cluster.queue["71_0"] = "RUNNING"
+    poll(cluster, running)
+    assert running.trouble == ""
+    cluster.queue["71_0"], cluster.reason = "PENDING", "PartitionDown"
+    poll(cluster, running)
+    assert running.trouble == "array 71 waits for an administrator of the cluster (PartitionDown)"
+    cluster.reason = "Priority"
+    poll(cluster, running)
+    assert running.trouble == ""

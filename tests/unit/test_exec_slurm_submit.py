@@ -13,7 +13,7 @@ from neurosweep.exec.profiles import Profile
 from neurosweep.exec.protocol import TaskSpec
 from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_parts import find_parts, new_part
-from neurosweep.exec.slurm_submit import limit_minutes, submit_part, warning_s
+from neurosweep.exec.slurm_submit import limit_minutes, memory_mb, submit_part, warning_s
 from neurosweep.exec.slurm_task import main, read_table
 
 
@@ -108,6 +108,26 @@ def test_without_requeue_no_signal_is_asked_for(tmp_path: Path) -> None:
     assert "--array=0-2%1" in text, "0 would mean no limit"
     for absent in ("--signal", "trap", "NEUROSWEEP_REQUEUE", "--requeue"):
         assert absent not in text
+
+
+@pytest.mark.usefixtures("slurm")
+def test_marks_in_the_name_of_a_folder_stand_for_themselves(tmp_path: Path) -> None:
+    folder = tmp_path / "100%j of %t"
+    folder.mkdir()
+    text = batch_file(folder, Profile())
+    part = folder / "slurm/tok-0"
+    assert f"#SBATCH --chdir='{part}'" in text
+    assert f"#SBATCH --output='{str(part).replace('%', '%%')}/%A_%a_0_log.out'" in text
+
+
+def test_slurm_gives_the_memory_that_attempts_are_allowed(tmp_path: Path) -> None:
+    plain = tasks_of(tmp_path)
+    limited = [replace(task, memory_mb=1332) for task in plain]
+    assert memory_mb(Profile(), plain) is None
+    assert memory_mb(Profile(), limited) == 1466, "their own limit ends them, not SLURM's"
+    assert memory_mb(Profile(mem_gb=1.3), limited) == 1332
+    with pytest.raises(ConfigError, match=r"mem_gb = 1.2 is less than the 1332 MB.*raise mem_gb"):
+        memory_mb(Profile(mem_gb=1.2), limited)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,15 @@ from pydantic import Field, field_validator
 from neurosweep.core.config import StrictModel, load_toml, validate
 from neurosweep.core.errors import ConfigError
 
-# What the executor decides itself: the same option given twice would undo it.
+# What the executor decides itself: the same option given twice would undo it. A task is one
+# process on one node, of the cluster that squeue and sacct ask.
 _OWN_OPTIONS = frozenset(
     {
         "account",
         "array",
         "chdir",
+        "cluster-constraint",
+        "clusters",
         "constraint",
         "cpus-per-task",
         "dependency",
@@ -26,7 +29,13 @@ _OWN_OPTIONS = frozenset(
         "hold",
         "job-name",
         "mem",
+        "mem-per-cpu",
         "no-requeue",
+        "nodes",
+        "ntasks",
+        "ntasks-per-core",
+        "ntasks-per-node",
+        "ntasks-per-socket",
         "open-mode",
         "output",
         "parsable",
@@ -96,6 +105,12 @@ class Profile(StrictModel):
         own = sorted(_OWN_OPTIONS & set(options))
         if own:
             msg = f"{', '.join(own)}: set by neurosweep; use the profile's own key if it has one"
+            raise ValueError(msg)
+        # sbatch takes the beginning of a name for the name.
+        short = sorted(n for n in options if any(o.startswith(n) for o in _OWN_OPTIONS))
+        if short:
+            msg = f"{', '.join(short)}: sbatch reads it as the short form of an option that "
+            msg += "neurosweep sets; write the whole name of the option you mean"
             raise ValueError(msg)
         lines = sorted(name for name, value in options.items() if "\n" in str(value))
         if lines:

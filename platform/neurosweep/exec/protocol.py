@@ -188,13 +188,22 @@ class Executor(Protocol):
 
         Raises
         ------
+        UnreachableError
+            When there is no answer.
         ExecutorError
-            When nothing was queued.
+            When tasks are refused. In both cases some may have been queued: `adopt` finds them,
+            and whoever tries again asks it first.
         """
         ...
 
     def adopt(self, token: str, tasks: Sequence[TaskSpec]) -> dict[str, str]:
-        """Find tasks of a token again after a restart; those not returned never started."""
+        """Find tasks of a token again after a restart; those not returned never started.
+
+        Raises
+        ------
+        ExecutorError
+            When that cannot be told now.
+        """
         ...
 
     def poll(self) -> Mapping[TaskKey, TaskView]:

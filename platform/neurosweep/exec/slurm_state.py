@@ -95,6 +95,10 @@ HOPELESS = frozenset(
         "QOSTimeLimit",
     }
 )
+# Reasons for which a task waits until an administrator does something.
+WAITS_FOR_A_PERSON = frozenset(
+    {"DependencyNeverSatisfied", "JobHeldAdmin", "PartitionDown", "PartitionInactive"}
+)
 # Waits for a person to release it.
 STUCK = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 # squeue shows the same as PENDING, with one of these reasons.

@@ -22,6 +22,7 @@ SUBMIT_TIMEOUT_S = 60.0
 # SLURM sends its warning up to a minute before it is asked to.
 _EARLY_S = 60.0
 _SHORT_S = 120.0
+_MORE_MEMORY = 1.1
 _ID = re.compile(r"\bjob (\d+)\b")
 
 
@@ -91,6 +92,11 @@ def submit_part(profile: Profile, part: Part, tasks: Sequence[TaskSpec], level: 
     return answer[1]
 
 
+def log_pattern(part: Part) -> str:
+    """Return where SLURM writes what a task prints; in a folder's name % stands for itself."""
+    return str(part.folder).replace("%", "%%") + "/%A_%a_0_log.out"
+
+
 def limit_minutes(profile: Profile, tasks: Sequence[TaskSpec]) -> int:
     """Return the time limit of a task, in minutes.
 
@@ -111,6 +117,28 @@ def limit_minutes(profile: Profile, tasks: Sequence[TaskSpec]) -> int:
         )
         raise ConfigError(msg)
     return profile.minutes
+
+
+def memory_mb(profile: Profile, tasks: Sequence[TaskSpec]) -> int | None:
+    """Return the memory that is asked of SLURM for a task, in MB; None for the cluster's default.
+
+    Raises
+    ------
+    ConfigError
+        When the profile asks for less than its attempt may use.
+    """
+    limit = max((task.memory_mb or 0 for task in tasks), default=0)
+    if profile.mem_gb is None:
+        # The attempt ends by its own limit, which says more than SLURM's end of it.
+        return math.ceil(limit * _MORE_MEMORY) or None
+    asked = math.ceil(profile.mem_gb * 1024)
+    if asked < limit:
+        msg = (
+            f"the profile's mem_gb = {profile.mem_gb:g} is less than the {limit} MB that an "
+            "attempt may use; raise mem_gb, or lower the memory limit of the attempts"
+        )
+        raise ConfigError(msg)
+    return asked
 
 
 def warning_s(profile: Profile, limit_s: float, timeout_s: float) -> int | None:
@@ -154,6 +182,7 @@ def _parameters(
 ) -> dict[str, Any]:
     further: dict[str, Any] = dict(profile.sbatch)
     further["chdir"] = str(part.folder)
+    further["output"] = log_pattern(part)
     further["requeue" if profile.requeue else "no-requeue"] = True
     warning = warning_s(profile, limit_s, max(task.timeout_s for task in tasks))
     # USR2 that comes before Python listens must not end the task: ignored until then.
@@ -180,8 +209,8 @@ def _parameters(
         "use_srun": False,
         "additional_parameters": further,
     }
-    if profile.mem_gb is not None:
-        parameters["mem"] = f"{math.ceil(profile.mem_gb * 1024)}M"
+    if (memory := memory_mb(profile, tasks)) is not None:
+        parameters["mem"] = f"{memory}M"
     if profile.gpus:
         kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
         parameters["gres"] = f"gpu:{kind}{profile.gpus}"

@@ -23,7 +23,13 @@ from neurosweep.exec.protocol import (
 from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_judge import explained, finished_view, judge
 from neurosweep.exec.slurm_parts import Part, PartBook
-from neurosweep.exec.slurm_state import HOPELESS, STUCK, STUCK_REASONS, run_slurm
+from neurosweep.exec.slurm_state import (
+    HOPELESS,
+    STUCK,
+    STUCK_REASONS,
+    WAITS_FOR_A_PERSON,
+    run_slurm,
+)
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
 from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
 from neurosweep.records.trial import Kind
@@ -67,6 +73,7 @@ class _Task:
     adopted: bool = False
     why: Kind | None = None
     came_back: bool = False
+    held_up: str = ""
     stuck_since: float = math.inf
 
     @property
@@ -122,8 +129,13 @@ class SlurmExecutor:
 
     @property
     def trouble(self) -> str:
-        """Why SLURM cannot be asked now; empty while it answers."""
-        return self._watch.trouble
+        """Why SLURM cannot be asked now, or why nothing will start; empty while all is well."""
+        if self._watch.trouble:
+            return self._watch.trouble
+        tasks = self._tasks.values()
+        if any(task.view.phase is TaskPhase.RUNNING for task in tasks):
+            return ""
+        return next((task.held_up for task in tasks if task.held_up), "")
 
     @property
     def watch(self) -> SlurmWatch:
@@ -295,22 +307,14 @@ class SlurmExecutor:
         task.view = view
         row = seen.row if seen.queued else None
         stuck = row is not None and (row.word in STUCK or row.reason in STUCK_REASONS)
-        if row is not None and row.reason in HOPELESS:
-            self._warn_of(task, row.reason)
+        task.held_up = "" if row is None else _held_up(task.array, row.reason)
+        if task.held_up and task.array not in self._warned:
+            self._warned.add(task.array)
+            logger.warning("%s", task.held_up)
         task.stuck_since = min(task.stuck_since, now) if stuck else math.inf
         if now - task.stuck_since > _STUCK_S and task.why is None:
             logger.warning("job %s waits to be released (%s)", task.job_id, view.reason)
             self.cancel(*key, Kind.NODE_FAILURE)
-
-    def _warn_of(self, task: _Task, reason: str) -> None:
-        if task.array not in self._warned:
-            self._warned.add(task.array)
-            logger.warning(
-                "array %s will not start (%s): change the profile, then cancel and resume; "
-                "`neurosweep doctor --on slurm:PROFILE` says what does not fit",
-                task.array,
-                reason,
-            )
 
     def _look_at_files(self, task: _Task, now: float) -> None:
         """Take a task as over when its status says so: SLURM may take minutes to clean up."""
@@ -350,3 +354,15 @@ class SlurmExecutor:
                 if not task.came_back:
                     self._doomed.pop(task.job_id, None)
         return report
+
+
+def _held_up(array: str, reason: str) -> str:
+    """Return what a person must know of an array that waits in vain; empty for any other."""
+    if reason in HOPELESS:
+        return (
+            f"array {array} will not start ({reason}): change the profile, then cancel and resume; "
+            "`neurosweep doctor --on slurm:PROFILE` says what does not fit"
+        )
+    if reason in WAITS_FOR_A_PERSON:
+        return f"array {array} waits for an administrator of the cluster ({reason})"
+    return ""

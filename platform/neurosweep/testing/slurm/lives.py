@@ -225,8 +225,6 @@ class Lives:
             "SLURM_PROCID": 0,
             "SLURM_SUBMIT_DIR": what.cwd,
         }
-        if minutes is not None:
-            words["SLURM_JOB_END_TIME"] = int(task.start + minutes * self.script.minute_s)
         if task.restarts:
             words["SLURM_RESTART_COUNT"] = task.restarts
         if task.index is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,10 +209,9 @@ class Array:
             "%x": self.what.name,
             "%t": "0",
             "%N": task.node,
+            "%%": "%",
         }
-        for mark, word in words.items():
-            text = text.replace(mark, word)
-        return self.what.cwd / text
+        return self.what.cwd / re.sub("%.", lambda mark: words.get(mark[0], mark[0]), text)
 
 
 def local_time(t: float) -> str:
