@@ -50,8 +50,11 @@ class Sighting:
         Its own time, and when that last changed.
     waited
         When it last waited for its start.
+    phase
+        Where the executor says it stands; None before it was asked.
     """
 
+    phase: TaskPhase | None = None
     over: TaskView | None = None
     silent_since: float | None = None
     ended_since: float | None = None
@@ -92,6 +95,7 @@ class Watch:
         """Take in what the executor says of an attempt; return what holds of it now."""
         sighting = self.sighting(key)
         view = view or sighting.over or _GONE
+        sighting.phase = view.phase
         if view.phase in _OVER:
             sighting.over = view
         if view.phase is not TaskPhase.RUNNING:
@@ -234,7 +238,9 @@ class Watch:
         now = self._clock.monotonic()
         if sighting.silent_since is None:
             sighting.silent_since = now
-        # These exit codes say that a status was written: it is on its way.
-        written = ended and view.exit_code in (EXIT_DONE, EXIT_FAILED)
+        # These exit codes say that a status was written: it is on its way. SLURM has the same
+        # ones for what it ended itself, where they say nothing.
+        own = ended and view.kind_hint is None
+        written = own and view.exit_code in (EXIT_DONE, EXIT_FAILED)
         patience_s = self._pace.patience_s if written else self._pace.settle_s
         return now - sighting.silent_since >= patience_s
