@@ -77,6 +77,7 @@ def test_this_machine_as_a_node_is_fine(tmp_path: Path) -> None:
         ({"user": ""}, "user", "warning", "without a name"),
         ({"scratch_gb": 0.1}, "scratch", "warning", "0.1 GB free"),
         ({"cores": 1}, "cores there", "missing", "cores = 2"),
+        ({"commands": {"squeue": "no munge", "scontrol": ""}}, "requeue there", "warning", "munge"),
         ({"imports": {"torch": {"error": "no lib"}}}, "import torch", "missing", "no lib"),
         ({"imports": {"torch": {"seconds": 60.0}}}, "import torch", "warning", "60.0 s"),
     ],
@@ -198,6 +199,25 @@ def test_modules_that_cannot_be_imported_say_why() -> None:
     assert "ModuleNotFoundError" in found["no_such_module_at_all"]["error"]
 
 
+def test_commands_of_the_cluster_are_tried_on_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert slurm_probe.try_commands("") == {}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "squeue" in slurm_probe.try_commands("7")["squeue"]
+    for name, line in (("squeue", "echo RUNNING"), ("scontrol", "echo no munge >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    assert slurm_probe.try_commands("7") == {"squeue": "", "scontrol": "no munge"}
+
+
+def test_nobody_needs_them_who_is_not_queued_again(
+    tmp_path: Path, answers: Callable[[Change], None]
+) -> None:
+    answers(lambda facts: facts.update(commands={"squeue": "no munge", "scontrol": ""}))
+    assert check(tmp_path, requeue=False)["requeue there"].state == "ok"
+
+
 def test_every_distribution_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert {"neurosweep", "numpy", "submitit"} <= set(slurm_probe.versions())
@@ -219,3 +239,48 @@ def test_without_slurm_the_verb_says_so_and_asks_nothing_further(
     answer = json.loads(capsys.readouterr().out)
     assert answer["needed"] == ["slurm", "cluster"]
     assert {check["area"] for check in answer["checks"]} == {"slurm"}
+
+
+def test_a_profile_given_by_its_path_needs_no_profile_with_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name in ("sbatch", "squeue", "sacct", "scancel", "sinfo"):
+        (bin_ / name).write_text("#!/bin/sh\necho main up 1\n", encoding="utf-8")
+        (bin_ / name).chmod(0o755)
+    profile = tmp_path / "some.toml"
+    profile.write_text('partition = "main"\n', encoding="utf-8")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for name in ("HOME", "XDG_CONFIG_HOME", "NEUROSWEEP_HOME"):
+        monkeypatch.setenv(name, str(empty))
+    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    main(["doctor", "--on", f"slurm:{profile}", "--no-job", "--home", str(empty), "--json"])
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert "profiles" not in {check["name"] for check in checks}
+    assert "cluster" in {check["area"] for check in checks}, "it went on to the cluster"
+
+
+def test_a_setup_line_that_failed_on_the_node_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline = load_plugin("neurosweep.exec.executors", "inline", needs=("create",))
+
+    def create(_profile: Profile, settings: ExecSettings) -> Executor:
+        log = settings.study_dir / "slurm/doctor/1_0_log.out"
+        log.parent.mkdir(parents=True)
+        log.write_text(
+            "slurm_script: line 9: module: command not found\n"
+            "setup failed with 127: module load cuda\n",
+            encoding="utf-8",
+        )
+        executor: Executor = inline.create(None, settings)
+        return executor
+
+    monkeypatch.setattr(slurm, "SlurmExecutor", create)
+    finding = check(tmp_path, setup=["module load cuda"])["setup"]
+    assert finding.state == "missing"
+    assert finding.detail == "setup failed with 127: module load cuda"
+    assert "|| true" in finding.fix

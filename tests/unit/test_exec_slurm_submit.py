@@ -1,5 +1,6 @@
 """The batch file says what the profile says; tasks find their attempts, drivers their arrays."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from neurosweep.exec.slurm_adopt import find_jobs
 from neurosweep.exec.slurm_parts import find_parts, new_part
 from neurosweep.exec.slurm_submit import limit_minutes, memory_mb, submit_part, warning_s
 from neurosweep.exec.slurm_task import main, read_table
+from neurosweep.records.log_tail import SETUP_FAILED
 
 
 def tasks_of(folder: Path, number: int = 3, timeout_s: float = 600.0) -> list[TaskSpec]:
@@ -272,3 +274,16 @@ def test_an_attempt_of_another_number_is_another_task(
     new_part(tmp_path / "slurm", "tok", [task])
     slurm["squeue"] = row("80_0", "RUNNING")
     assert find_jobs(tmp_path / "slurm", "tok", [replace(task, attempt=2)]) == {}
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_setup_line_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    profile = Profile(setup=["no_such_command load cuda", "false || true", "export GREETING=hi"])
+    text = batch_file(tmp_path, profile)
+    head, _, _ = text.partition("\nexec ")
+    script = tmp_path / "batch.sh"
+    script.write_text(f'{head}\nfalse\necho "$GREETING"\n', encoding="utf-8")
+    done = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout == "hi\n"
+    told = [line for line in done.stderr.splitlines() if line.startswith(SETUP_FAILED)]
+    assert told == [f"{SETUP_FAILED}127: no_such_command load cuda"]

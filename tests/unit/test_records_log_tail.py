@@ -44,6 +44,14 @@ def test_the_log_of_a_job_is_shown_without_the_schedulers_file_when_it_left_a_st
     assert log_tail(study, "r01t000", attempt()) == "loading\nValueError: no"
 
 
+def test_the_setup_lines_that_failed_are_shown_whatever_came_of_the_job(study):
+    say(study, "no CUDA here")
+    kept = slurm_says(study, "noise\nsetup failed with 127: module load cuda\nmore noise\n")
+    study.trial("r01t000").attempt(1).status.write_text("{}")
+    text = log_tail(study, "r01t000", attempt())
+    assert text == f"no CUDA here\n--- {kept.name}\nsetup failed with 127: module load cuda"
+
+
 def test_a_job_that_was_killed_shows_what_its_scheduler_kept(study):
     say(study, "step 1")
     kept = slurm_says(study, "slurmstepd: error: Detected 1 oom-kill event(s)\n")

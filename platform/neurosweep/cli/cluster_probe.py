@@ -23,6 +23,7 @@ from neurosweep.core.provenance import code_env, package_root
 from neurosweep.exec import slurm_probe
 from neurosweep.exec.profiles import Profile
 from neurosweep.exec.protocol import ExecSettings, Executor, TaskPhase, TaskSpec, TaskView
+from neurosweep.records.log_tail import failed_setup
 from neurosweep.records.trial import Kind
 
 _MINUTES = 5
@@ -54,6 +55,8 @@ class Probe:
         What it wrote; None when nothing came.
     log
         End of what it printed; None when not even its log file has come.
+    failed_setup
+        Lines of setup that failed, with their exit codes.
     """
 
     view: TaskView
@@ -62,6 +65,7 @@ class Probe:
     seen_t: float
     answer: Mapping[str, Any] | None
     log: str | None = None
+    failed_setup: tuple[str, ...] = ()
 
 
 def node_checks(profile: Profile, home: Home, *, wait_s: float) -> Iterator[Finding]:
@@ -156,8 +160,10 @@ def _run(executor: Executor, task: TaskSpec, wait_s: float) -> Probe:
             break
         time.sleep(0.2)
     log = _last_words(task.attempt_dir)
+    failed = [line for path in _job_logs(task.attempt_dir) for line in failed_setup(path)]
     executor.close()
-    return Probe(view, time.monotonic() - began, submitted, time.time(), answer, log)
+    waited_s = time.monotonic() - began
+    return Probe(view, waited_s, submitted, time.time(), answer, log, tuple(failed))
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
@@ -168,9 +174,13 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return data
 
 
+def _job_logs(attempt: Path) -> list[Path]:
+    return sorted(attempt.parents[3].glob("slurm/**/*.out"))
+
+
 def _last_words(attempt: Path) -> str | None:
     """Return the end of what SLURM or the runner wrote down of the job, None without a file."""
-    paths = [*sorted(attempt.parents[3].glob("slurm/**/*.out")), attempt / "log.txt"]
+    paths = [*_job_logs(attempt), attempt / "log.txt"]
     texts = [p.read_text(encoding="utf-8", errors="replace") for p in paths if p.is_file()]
     if not texts:
         return None
@@ -207,10 +217,13 @@ def _compare(profile: Profile, probe: Probe, nonce: str, offset_s: float) -> Ite
     fix = "put the home on a file system that the nodes share, with --home DIR"
     detail = "written here and read there, and back" if same else "the node read an old file"
     yield _finding("shared folder", "ok" if same else "missing", detail, fix)
+    yield from _setup_checks(probe)
     yield from _user_checks(answer)
     yield from _python_checks(answer)
     yield _clock_check(probe, answer, offset_s)
     yield _cores_check(profile, answer)
+    if answer.get("commands"):
+        yield _requeue_check(profile, answer["commands"])
     if profile.gpus:
         yield _gpu_check(profile, answer)
     room = answer["scratch_gb"]
@@ -218,6 +231,12 @@ def _compare(profile: Profile, probe: Probe, nonce: str, offset_s: float) -> Ite
     detail = f"{answer['scratch']} has {room:g} GB free"
     fix = 'choose a larger one: setup = ["export TMPDIR=/somewhere"]'
     yield _finding("scratch", state, detail, fix)
+
+
+def _setup_checks(probe: Probe) -> Iterator[Finding]:
+    fix = "correct that line of setup for these nodes, or end it with `|| true` if it may fail"
+    for line in probe.failed_setup:
+        yield _finding("setup", "missing", line, fix)
 
 
 def _user_checks(answer: Mapping[str, Any]) -> Iterator[Finding]:
@@ -274,6 +293,21 @@ def _cores_check(profile: Profile, answer: Mapping[str, Any]) -> Finding:
         return _finding("cores there", "missing", f"{num} usable, cores = {profile.cores}", fix)
     bound = "bound to them" if num == profile.cores else f"not bound: {num} are visible"
     return _finding("cores there", "ok", f"{profile.cores} for a task, {bound}")
+
+
+def _requeue_check(profile: Profile, commands: Mapping[str, str]) -> Finding:
+    broken = {name: why for name, why in commands.items() if why}
+    if not broken:
+        return _finding("requeue there", "ok", f"{' and '.join(commands)} answer on the node")
+    detail = "; ".join(f"{name}: {why}" for name, why in broken.items())
+    if not profile.requeue:
+        return _finding("requeue there", "ok", f"{detail}; not needed with requeue = false")
+    fix = (
+        "make them work in a job, for example with PATH or SLURM_CONF in setup: without them a "
+        "task that is preempted, or longer than minutes, cannot queue itself again, and each time "
+        "takes a new attempt instead; minutes above trial_minutes needs that less often"
+    )
+    return _finding("requeue there", "warning", detail, fix)
 
 
 def _gpu_check(profile: Profile, answer: Mapping[str, Any]) -> Finding:

@@ -17,12 +17,17 @@ from neurosweep.exec.profiles import Profile
 from neurosweep.exec.protocol import TaskSpec
 from neurosweep.exec.slurm_parts import Part
 from neurosweep.exec.slurm_state import run_slurm
+from neurosweep.records.log_tail import SETUP_FAILED
 
 SUBMIT_TIMEOUT_S = 60.0
 # SLURM sends its warning up to a minute before it is asked to.
 _EARLY_S = 60.0
 _SHORT_S = 120.0
 _MORE_MEMORY = 1.1
+# A batch file goes on after a line that fails: at least the task's log says which one it was.
+_TELL_FAILURES = (
+    f'trap \'printf "{SETUP_FAILED}%s: %s\\n" "$?" "$(sed -n "${{LINENO}}p" "$0")" >&2\' ERR'
+)
 _ID = re.compile(r"\bjob (\d+)\b")
 
 
@@ -192,6 +197,7 @@ def _parameters(
     if level == 0:
         further["hold"] = True
     environ = task_environ(profile, tasks, limit_s)
+    own = [_TELL_FAILURES, *profile.setup, "trap - ERR"] if profile.setup else []
     # SECONDS is bash's own count: what the setup took is no longer the task's.
     rest = ["export NEUROSWEEP_TASK_S=$((NEUROSWEEP_TASK_S - SECONDS))"] if profile.setup else []
     parameters: dict[str, Any] = {
@@ -204,7 +210,7 @@ def _parameters(
         "time": limit_s // 60,
         "cpus_per_task": profile.cores,
         "array_parallelism": max(level, 1),
-        "setup": [*setup, *profile.setup, *_exports(environ), *rest],
+        "setup": [*setup, *own, *_exports(environ), *rest],
         "stderr_to_stdout": True,
         "use_srun": False,
         "additional_parameters": further,

@@ -14,6 +14,8 @@ from neurosweep.records.state import AttemptState
 from neurosweep.records.trial import Outcome
 
 MAX_BYTES = 32 * 1024
+# A line of a task's log that starts so goes on with exit code and text of a setup line.
+SETUP_FAILED = "setup failed with "
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -22,7 +24,8 @@ def log_tail(study: StudyDir, trial: str, attempt: AttemptState, lines: int = 20
     """Return the last lines that an attempt printed, as text that is safe to show.
 
     Of a failed attempt that left no status, which was killed, the scheduler's file follows: its
-    last words are there. Both are data of a job: read at most 32 kB from the end, following no
+    last words are there. Of any other failed attempt the setup lines follow that failed before
+    it began. Both are data of a job: read at most 32 kB from the end, following no
     link, without control sequences.
 
     Parameters
@@ -38,9 +41,10 @@ def log_tail(study: StudyDir, trial: str, attempt: AttemptState, lines: int = 20
     """
     files = study.trial(trial).attempt(attempt.number)
     parts = [_shown(files.log, lines)]
-    if attempt.outcome is Outcome.FAILED and not files.status.is_file():
+    if attempt.outcome is Outcome.FAILED:
+        killed = not files.status.is_file()
         for path in scheduler_logs(study, attempt):
-            text = _shown(path, lines)
+            text = _shown(path, lines) if killed else "\n".join(failed_setup(path))
             parts.append(f"--- {path.name}\n{text}" if text else "")
     return "\n".join(part for part in parts if part)
 
@@ -61,6 +65,11 @@ def scheduler_logs(study: StudyDir, attempt: AttemptState) -> Iterator[Path]:
     job = escape(attempt.job)
     for pattern in (f"{job}_*log.out", f"{job}_*log.err"):
         yield from sorted(folder.glob(f"{escape(attempt.token)}*/{pattern}"))
+
+
+def failed_setup(path: Path) -> list[str]:
+    """Return the lines of a scheduler's file that tell of setup lines that failed."""
+    return [line for line in plain_lines(tail_bytes(path)) if line.startswith(SETUP_FAILED)]
 
 
 def tail_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
