@@ -73,7 +73,7 @@ def test_a_throttle_holds_from_then_on_and_for_the_next_driver(template, tmp_pat
     cluster = FakeCluster(FakeClock(START), slots=4)
     hooks = once(study, in_round(1), "throttle", value=1)
     drive(study, cluster, hooks=hooks)
-    assert cluster.slots == 1
+    assert cluster.allowed == 1
     assert state_of(study).trials["r02t002"].phase is Phase.SCORED
 
     other = copy_study(template, tmp_path / "other")
@@ -82,7 +82,7 @@ def test_a_throttle_holds_from_then_on_and_for_the_next_driver(template, tmp_pat
     assert drive(other, FakeCluster(FakeClock(START))).state is DriveState.PAUSED
     fresh = FakeCluster(FakeClock(START), slots=4)
     assert drive(other, fresh).state is DriveState.COMPLETE
-    assert fresh.slots == 2
+    assert fresh.allowed == 2
 
 
 def test_a_throttle_of_zero_starts_nothing_until_it_is_raised(template, tmp_path):
@@ -98,3 +98,37 @@ def test_a_throttle_of_zero_starts_nothing_until_it_is_raised(template, tmp_path
 
     assert drive(study, cluster, hooks=Hooks(on_tick=raise_after_a_while)).done == 6
     assert seen[:30] == [0] * 30
+
+
+def test_a_pause_starts_nothing_that_waits_and_lets_end_what_runs(tmp_path):
+    study = new_study(tmp_path, budget={"rounds": 1, "trials_per_round": 12})
+    cluster = FakeCluster(FakeClock(START), slots=3, seconds=5.0)
+    result = drive(study, cluster, hooks=once(study, running_in_round(1), "pause"))
+    assert result.state is DriveState.PAUSED
+    phases = [trial.phase for trial in state_of(study).of(Purpose.SEARCH)]
+    assert phases.count(Phase.SCORED) == 3
+    assert phases.count(Phase.SUBMITTED) == 9
+    assert drive(study, cluster).state is DriveState.COMPLETE
+    assert set(cluster.submissions.values()) == {1}, "what waited was found again"
+
+
+def running_in_round(number):
+    return lambda state: any(
+        trial.phase is Phase.RUNNING
+        for trial in state.of(Purpose.SEARCH)
+        if trial.plan.round == number
+    )
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_study_cancelled_in_its_last_round_is_not_complete(tmp_path, mode):
+    study = new_study(
+        tmp_path, budget={"rounds": 1, "trials_per_round": 6}, execution={"mode": mode}
+    )
+    cluster = FakeCluster(FakeClock(START), slots=2, seconds=5.0)
+    result = drive(
+        study, cluster, hooks=once(study, running_in_round(1), "cancel", reason="enough")
+    )
+    assert (result.state, result.reason) == (DriveState.INCOMPLETE, "enough")
+    ends = [c for c in state_of(study).controls if c["action"] == "end_attempt"]
+    assert {c["reason"] for c in ends} == {"enough"}

@@ -547,8 +547,9 @@ def test_a_broken_machine_does_not_use_up_every_attempt(tmp_path):
     assert "attempts in a row were lost at once to their machines" in result.reason
     trials = [t for t in state_of(big).of(Purpose.SEARCH) if t.phase.final]
     assert len(trials) < 8
-    mended = True
-    assert drive(big, cluster).state is DriveState.COMPLETE
+    mended = True  # but for what waits in the queue already
+    states = [drive(big, cluster).state for _ in range(3)]
+    assert states[-1] is DriveState.COMPLETE
 
 
 def test_a_result_that_a_network_file_system_shows_late_is_waited_for(study):

@@ -120,7 +120,7 @@ def test_a_budget_that_is_used_up_is_told_and_so_is_the_end(tmp_path):
     study, told = new_study(tmp_path, budget={"gpu_hours": 1e-4}), Told()
     driven(study, told)
     assert told.events == ["trouble", "round_closed", "study_closed"]
-    assert "the budget of 0.0001 hours is used up" in told.texts[0]
+    assert "the budget of 0.0001 core-hours is used up" in told.texts[0]
     assert "incomplete (the budget" in told.texts[-1]
 
 

@@ -85,3 +85,14 @@ def test_who_cannot_see_the_others_does_not_take_everything(tmp_path: Path) -> N
     slots = SlotFile(tmp_path / "file" / "slots", 8)
     (tmp_path / "file").write_text("")
     assert slots.share(50) == 4, "half of it: others may be in the same position"
+
+
+def test_what_others_still_run_is_not_given_away(tmp_path: Path) -> None:
+    path = tmp_path / "slots"
+    first, second = SlotFile(path, 4), SlotFile(path, 4)
+    assert first.share(50, running=0) == 4
+    assert second.share(50, running=0) == 2, "nothing runs yet"
+    assert first.share(50, running=4) == 2
+    assert second.share(50, running=0) == 0
+    assert first.share(50, running=3) == 2
+    assert second.share(50, running=0) == 1

@@ -71,7 +71,7 @@ def test_never_more_than_all_slots_are_given(template, tmp_path):
 
         def adjust(*, slots=None, name=name, executor=executor, **_):
             now[name] = slots
-            executor.cluster.slots = slots
+            executor.cluster.allowed = slots
             sums.append(sum(now.values()))
 
         executor.adjust = adjust

@@ -20,6 +20,7 @@ from neurosweep.research.endings import (
 from neurosweep.research.following import Watch
 from neurosweep.research.journal import Journal
 from neurosweep.research.placing import Pace, Placement, TaskShape
+from neurosweep.research.progress import cancel_reason
 from neurosweep.research.scoring import Scored, Scorer
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,17 @@ class AttemptDesk:
         """Return the trials whose last attempt has no end yet."""
         trials = self._journal.state.trials.values()
         return [trial for trial in trials if trial.open_attempt is not None]
+
+    @property
+    def running(self) -> int:
+        """How many open attempts have left their queue."""
+        waiting = self._placement.waiting
+        phases = [
+            self._watch.sighting(key).phase
+            for trial in self.open_trials()
+            if (key := (trial.plan.trial, len(trial.attempts))) not in waiting
+        ]
+        return sum(phase is not TaskPhase.QUEUED for phase in phases)
 
     def recover(self) -> None:
         """Take up what an earlier driver left: score what ended, find what runs."""
@@ -141,14 +153,16 @@ class AttemptDesk:
         if view.phase is TaskPhase.RUNNING:
             self._note_start(trial, attempt, files)
             self._check_limits(trial, attempt, files, view)
+        if self.closing is not None:
+            self.ask_end(trial, self.closing, cancel_reason(self._journal.state))
         asked = self._asked(trial, attempt)
         if self._watch.is_over(key, view):
             ending = self._watch.ending(key, files, view, asked, self.closing)
             if ending is not None:
                 self._note_start(trial, attempt, files)
                 self._finish(trial, attempt, files, ending, view)
-        elif (why := asked or self.closing) is not None and self._watch.may_end(key):
-            self._cancel(trial, attempt, why)
+        elif asked is not None and self._watch.may_end(key):
+            self._cancel(trial, attempt, asked)
 
     def _note_start(self, trial: TrialState, attempt: AttemptState, files: AttemptDir) -> None:
         if attempt.started_t:

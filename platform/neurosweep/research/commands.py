@@ -54,7 +54,7 @@ class Commands:
     Attributes
     ----------
     slots
-        The throttle that was asked for last; None for none.
+        The throttle that was asked for last, 0 in a pause; None for none.
     """
 
     def __init__(
@@ -110,6 +110,8 @@ class Commands:
             self._journal.done("request_consumed")
         if self._desk.closing is None and is_cancelled(self._state):
             self._desk.closing = Kind.CANCELLED_USER
+        if is_paused(self._state) and self.slots != 0:
+            self._set_slots(0)  # what waits in a queue stays there
 
     def leave_when_asked(self) -> None:
         """Leave the loop when the study was cancelled or paused.
@@ -119,9 +121,9 @@ class Commands:
         Closing, Paused
             Accordingly.
         """
-        if self._desk.closing is not None:
+        if self._desk.closing is not None and not self._desk.open_trials():
             raise Closing(cancel_reason(self._state))
-        if is_paused(self._state):
+        if self._desk.closing is None and is_paused(self._state):
             raise Paused(str(last_switch(self._state).get("reason") or "paused on request"))
 
     def spend(self) -> None:
@@ -130,7 +132,8 @@ class Commands:
         if limit is None or self._desk.closing is not None:
             return
         if self._spending.reached(self._state, limit):
-            reason = f"the budget of {limit:g} hours is used up"
+            unit = "GPU-hours" if self._executor.allocation.gpus else "core-hours"
+            reason = f"the budget of {limit:g} {unit} is used up"
             self._journal.record("control", {"action": "cancel", "by": "budget", "reason": reason})
             self._desk.closing = Kind.CANCELLED_USER
 
@@ -155,13 +158,16 @@ class Commands:
         if trial is not None and trial.open_attempt is not None:
             self._desk.ask_end(trial, Kind.STOPPED, request.reason or "stopped on request")
 
+    def _set_slots(self, slots: int) -> None:
+        self.slots = slots
+        if self._owns_slots:
+            self._executor.adjust(slots=slots)
+
     def _tune(self, control: Any) -> None:
         action, value = control.get("action"), control.get("value")
         if value is None or "refused" in control:
             return
         if action == "throttle":
-            self.slots = int(value)
-            if self._owns_slots:
-                self._executor.adjust(slots=self.slots)
+            self._set_slots(int(value))
         elif action == "poll":
             self._executor.adjust(poll_s=float(value))

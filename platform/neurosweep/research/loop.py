@@ -26,7 +26,13 @@ from neurosweep.research.journal import Hooks, Journal, disk_error
 from neurosweep.research.lock import StudyLock
 from neurosweep.research.placing import Pace, TaskShape
 from neurosweep.research.planning import RunFolders
-from neurosweep.research.progress import DriveResult, DriveState, closed_as, counts_of
+from neurosweep.research.progress import (
+    DriveResult,
+    DriveState,
+    cancel_reason,
+    closed_as,
+    counts_of,
+)
 from neurosweep.research.pump import MirrorPump, SupportsSync
 from neurosweep.research.rounds import Pauses, Steps, interrupted, ready, trials_of, work_off
 from neurosweep.research.scoring import Scorer
@@ -163,8 +169,13 @@ class Driver:
 
     @property
     def slots_wanted(self) -> int | None:
-        """The throttle that somebody asked for while the study runs; None for no wish."""
+        """The slots that somebody asked for while the study runs, 0 in a pause; None for none."""
         return self._commands.slots if hasattr(self, "_commands") else None
+
+    @property
+    def running(self) -> int:
+        """How many attempts have left their queue."""
+        return self._desk.running if hasattr(self, "_desk") else 0
 
     def _open(self) -> None:
         self._journal = Journal(self.study, self._clock, self._hooks, self._lock.check)
@@ -215,7 +226,8 @@ class Driver:
             else:
                 for number in range(1, self._budget["rounds"] + 1):
                     yield from self._round(number, self._budget["trials_per_round"])
-            self._close("complete")
+            cut = any(trial.kind is self._desk.closing for trial in self._state.trials.values())
+            self._close(cancel_reason(self._state) if cut else "complete")
         except Paused as pause:
             self._ended = DriveState.PAUSED, str(pause)
             return
@@ -263,7 +275,7 @@ class Driver:
             self._hooks.on_tick(self._state)
             for number in self._numbers:
                 self._close_when_full(number)
-            if not self._desk.open_trials():
+            if not self._desk.running:
                 self._commands.leave_when_asked()
             yield pauses.next(moved=moved)
 

@@ -86,7 +86,7 @@ def work_off(
     each_tick
         Called before every look at the attempts.
     when_idle
-        Called when no attempt is open and trials are left; it may leave by an exception.
+        Called when no attempt runs and trials are left; it may leave by an exception.
 
     Yields
     ------
@@ -100,8 +100,8 @@ def work_off(
             desk.submit(number, ready(journal.state, number))
         moved = desk.tick()
         journal.hooks.on_tick(journal.state)
-        if not desk.open_trials():
-            if all(trial.phase.final for trial in trials_of(journal.state, number)):
-                return
+        if all(trial.phase.final for trial in trials_of(journal.state, number)):
+            return
+        if not desk.running:
             when_idle()
         yield pauses.next(moved=moved)

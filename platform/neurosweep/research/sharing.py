@@ -78,21 +78,27 @@ class SlotFile:
         self._trouble = ""
         self._now = 0.0
 
-    def share(self, demand: int) -> int:
+    def share(self, demand: int, running: int = 0) -> int:
         """Say what is wanted and return what may be used; the last share while it cannot be asked.
+
+        What others still run above their share is not given away before it has ended.
 
         Parameters
         ----------
         demand
             Slots that could be used now.
+        running
+            Slots that are used now.
         """
         try:
             with self._held():
-                drivers = self._others() | {self._name: self._entry(demand)}
+                others = self._others()
+                drivers = others | {self._name: self._entry(demand, running)}
                 total = min(int(entry["total"]) for entry in drivers.values())
                 wants = {name: int(drivers[name]["demand"]) for name in self._in_turn(drivers)}
                 atomic_write_json(self._path, {"v": 1, "drivers": drivers})
-            self._share = fair_shares(total, wants)[self._name]
+            free = total - sum(int(entry.get("running", 0)) for entry in others.values())
+            self._share = max(min(fair_shares(total, wants)[self._name], free), 0)
             self._trouble = ""
         except OSError as error:
             if not self._trouble:
@@ -114,9 +120,10 @@ class SlotFile:
         first = int(self._now // 60) % len(names)
         return names[first:] + names[:first]
 
-    def _entry(self, demand: int) -> dict[str, Any]:
+    def _entry(self, demand: int, running: int) -> dict[str, Any]:
         mark = asdict(ProcessMark.of(os.getpid()))
-        return {"demand": demand, "total": self._total, "t": self._now, **mark}
+        numbers = {"demand": demand, "running": running, "total": self._total}
+        return {**numbers, "t": self._now, **mark}
 
     def _others(self) -> dict[str, dict[str, Any]]:
         """Return the entries of the other drivers that live."""

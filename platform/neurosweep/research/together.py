@@ -100,7 +100,8 @@ class _Table:
         demands = {name: _demand(self.seats[name].driver) for name in order}
         total = self.total
         if self.slot_file is not None:
-            total = min(total, self.slot_file.share(sum(demands.values())))
+            running = sum(seat.driver.running for seat in self.seats.values())
+            total = min(total, self.slot_file.share(sum(demands.values()), running))
         for name, share in fair_shares(total, demands).items():
             executor = self.seats[name].driver.executor
             if share != executor.slots:

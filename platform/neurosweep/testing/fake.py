@@ -127,8 +127,8 @@ class FakeCluster:
         Source of time.
     fate_of
         Trial and attempt to the way it ends.
-    slots
-        Jobs that run at a time.
+    slots, allowed
+        Jobs that run at a time, and how many of them an executor lets run; None for all.
     seconds
         Duration of a job.
     host
@@ -142,6 +142,7 @@ class FakeCluster:
     slots: int = 4
     seconds: float = 1.0
     host: str = field(default_factory=socket.gethostname)
+    allowed: int | None = None
     refuse_submit: int = 0
     refuse_poll: int = 0
     jobs: list[FakeJob] = field(default_factory=list)
@@ -163,8 +164,9 @@ class FakeCluster:
             if job.view.phase is TaskPhase.RUNNING:
                 self._run(job)
         running = sum(job.view.phase is TaskPhase.RUNNING for job in self.jobs)
+        slots = self.slots if self.allowed is None else self.allowed
         for job in self.jobs:
-            if job.view.phase is TaskPhase.QUEUED and running < self.slots:
+            if job.view.phase is TaskPhase.QUEUED and running < slots:
                 running += self._start(job)
 
     def kill_all(self) -> None:
@@ -278,6 +280,7 @@ class FakeExecutor:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
+        cluster.allowed = None
         self._mine: list[FakeJob] = []
         self.closed = False
 
@@ -289,7 +292,8 @@ class FakeExecutor:
     @property
     def slots(self) -> int:
         """How many jobs of the cluster run at a time."""
-        return self.cluster.slots
+        allowed = self.cluster.allowed
+        return self.cluster.slots if allowed is None else allowed
 
     @property
     def trouble(self) -> str:
@@ -356,7 +360,7 @@ class FakeExecutor:
     def adjust(self, *, slots: int | None = None, poll_s: float | None = None) -> None:  # noqa: ARG002
         """Change how many jobs of the cluster run at a time."""
         if slots is not None:
-            self.cluster.slots = slots
+            self.cluster.allowed = slots
 
     def close(self) -> None:
         """Let go of the cluster; jobs go on."""
