@@ -20,9 +20,11 @@ from _slurm_fake_kit import (
     drive_slurm,
     drive_slurm_apart,
     good_ends,
+    little_patience,
     write_profile,
 )
 
+from neurosweep.exec import slurm_adopt
 from neurosweep.records.export import export_study
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Purpose
@@ -67,7 +69,7 @@ EXPECTED = {
 }
 
 
-def moments():
+def occasions():
     """Yield every kind of operation with the first, a middle and the last of its occurrences."""
     for name, count in EXPECTED.items():
         for number in sorted({1, (count + 1) // 2, count}):
@@ -87,6 +89,12 @@ def template(tmp_path_factory):
 def slurm(tmp_path_factory):
     with FakeSlurm(tmp_path_factory.mktemp("slurm"), SCRIPT) as slurm, slurm.on_path():
         yield slurm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moments():
+    with little_patience():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +153,7 @@ def test_the_list_of_operations_is_that_of_the_code(undisturbed):
     assert names_in_code() == {*EXPECTED, *CONFIRMATION}
 
 
-@pytest.mark.parametrize(("name", "number"), list(moments()))
+@pytest.mark.parametrize(("name", "number"), list(occasions()))
 def test_a_kill_after_any_operation_changes_nothing(
     template, slurm, on, undisturbed, tmp_path, name, number
 ):
@@ -159,8 +167,9 @@ def test_a_kill_after_any_operation_changes_nothing(
 
 @pytest.mark.parametrize("does", [Answer.KILL_CALLER, Answer.KILL_CALLER_AFTER])
 def test_a_kill_around_sbatch_itself_changes_nothing(
-    template, slurm, on, undisturbed, tmp_path, does
+    template, slurm, on, undisturbed, tmp_path, does, monkeypatch
 ):
+    monkeypatch.setattr(slurm_adopt, "SETTLED_S", 0.3)
     script = FaultScript(tasks=SCRIPT.tasks, commands=(CommandFault("sbatch", does),))
     study = begin(template, tmp_path, slurm, script)
     assert drive_slurm_apart(study, on) == -signal.SIGKILL

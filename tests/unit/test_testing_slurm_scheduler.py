@@ -440,6 +440,7 @@ def test_tasks_are_told_what_slurm_tells_them(monkeypatch, cluster):
     one.call("scontrol", "requeue", "100_3")
     one.end("100_3", by=signal.SIGTERM)
     first = starts[0].environ
+    assert not {"SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"} & set(first), "22.05 does not tell"
     told = {name: first[f"SLURM_{name}"] for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID")}
     assert told == {"JOB_ID": "101", "ARRAY_JOB_ID": "100", "ARRAY_TASK_ID": "3"}
     assert (first["SLURMD_NODENAME"], first["SLURM_CPUS_PER_TASK"]) == ("n1", "2")

@@ -203,7 +203,6 @@ class Lives:
     def _variables(self, task: Task) -> dict[str, str]:
         """Return the variables that SLURM gives to a task, as text."""
         what, cores = task.array.what, task.array.what.options.get("cpus-per-task", "1")
-        minutes = task.array.minutes
         words: dict[str, Any] = {
             "SLURMD_NODENAME": task.node,
             "SLURM_CLUSTER_NAME": self.site.name,
@@ -216,7 +215,6 @@ class Lives:
             "SLURM_JOB_NODELIST": task.node,
             "SLURM_JOB_NUM_NODES": 1,
             "SLURM_JOB_PARTITION": task.array.partition or "main",
-            "SLURM_JOB_START_TIME": int(task.start),
             "SLURM_JOB_UID": os.getuid(),
             "SLURM_LOCALID": 0,
             "SLURM_NNODES": 1,
