@@ -53,6 +53,22 @@ def test_exit_codes_are_read_at_the_end_only() -> None:
     assert running.exit_code is None
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "host", "words"),
+    [
+        ("FAILED", "0:9", "n3", "SLURM: FAILED, killed by signal 9 on n3"),
+        ("FAILED", "2:0", "n3", "SLURM: FAILED, exit code 2 on n3"),
+        ("COMPLETED", "0:0", "n1", "SLURM: COMPLETED on n1"),
+        ("CANCELLED by 0", "0:0", "None assigned", "SLURM: CANCELLED by uid 0"),
+        ("NODE_FAIL", "", "", "SLURM: NODE_FAIL"),
+        ("RUNNING", "0:0", "n1", "RUNNING"),
+    ],
+)
+def test_what_slurm_knew_is_said_in_words(state: str, code: str, host: str, words: str) -> None:
+    view = view_of(SlurmRow("7", "t", state, exit_code=code, host=host), OWN_UID)
+    assert view.reason == words
+
+
 def test_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     output = (
         "12_0|tok-0|RUNNING|n1|None|1:05\n12_1|tok-0|PENDING||Resources|0:00\n"

@@ -30,6 +30,7 @@ _OF_ATTEMPTS = frozenset(
 _QUEUE_FORMAT = "%i|%j|%T|%N|%r|%M"
 _ACCOUNTING_COLUMNS = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,Submit"
 _RANGE = re.compile(r"^(\d+)_\[([\d,\-]+)(?::\d+)?(?:%\d+)?\]$")
+_HOST = re.compile(r"^(?!None)[\w.-]+$")  # squeue and sacct have words for none
 _MAX_RANGE = 100_000
 
 # Waits, stands still, or is started again: the scheduler still has it, and no progress is due.
@@ -319,7 +320,7 @@ def view_of(row: SlurmRow, own_uid: int) -> TaskView:
     return TaskView(
         phase,
         job_id=row.job_id,
-        reason=f"{row.state} {row.reason}".strip(),
+        reason=_in_words(row, number) if over else f"{row.state} {row.reason}".strip(),
         # SLURM prints code 0 for what a signal ended.
         exit_code=int(code) if over and code.isdigit() and not number else None,
         signal=number,
@@ -328,6 +329,17 @@ def view_of(row: SlurmRow, own_uid: int) -> TaskView:
         held_s=row.elapsed_s if over else None,
         restarts=row.restarts,
     )
+
+
+def _in_words(row: SlurmRow, signal: int | None) -> str:
+    """Return all that SLURM knows of a task that is over."""
+    code = row.exit_code.partition(":")[0]
+    text = "SLURM: " + row.state.replace(" by ", " by uid ")
+    if signal:
+        text += f", killed by signal {signal}"
+    elif code.isdigit() and int(code):
+        text += f", exit code {int(code)}"
+    return text + (f" on {row.host}" if _HOST.match(row.host) else "")
 
 
 def _phase_of(row: SlurmRow, own_uid: int) -> tuple[TaskPhase, Kind | None]:
