@@ -30,6 +30,7 @@ def test_a_good_profile_passes_with_a_job_on_a_node(
     assert found["job"]["detail"].startswith("ran on n")
     assert found["shared folder"]["state"] == found["clock"]["state"] == "ok"
     assert "same versions" in found["packages there"]["detail"]
+    assert found["requeue there"]["detail"] == "squeue and scontrol answer on the node"
 
 
 def test_a_setup_that_fails_on_the_node_is_found(
@@ -50,3 +51,17 @@ def test_a_wrong_partition_is_found_and_nothing_is_submitted(
     assert found["partition"]["fix"].startswith("set partition to one of: main")
     assert found["request"]["state"] == "missing"
     assert "job" not in found
+
+
+def test_commands_that_only_nodes_lack_are_found_from_a_folder_with_a_percent_sign(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "50%done %A"
+    home.mkdir()
+    setup = 'setup = ["export PATH=/no/such/folder"]'
+    code, found = doctor(home, capsys, 'partition = "main"', "mem_gb = 1.0", setup)
+    assert code == exits.OK, {n: f for n, f in found.items() if f["state"] == "missing"}
+    assert found["shared folder"]["state"] == "ok"
+    assert found["requeue there"]["state"] == "warning"
+    assert "scontrol" in found["requeue there"]["detail"]
+    assert "new attempt" in found["requeue there"]["fix"]

@@ -42,8 +42,8 @@ class Cluster:
         self.answers = {
             "config": (0, CONFIG),
             "partition": (0, PARTITIONS),
-            "assoc": (0, "lab||normal|\nteaching||normal|\n"),
-            "qos": (0, "normal\nhigh\n"),
+            "assoc": (0, "lab||normal,high|||normal\nteaching||normal|||normal\n"),
+            "qos": (0, "normal|\nhigh|30\n"),
             "sacct": (0, ""),
             "sbatch": (0, "sbatch: Job 7 to start at 2026-01-01T00:00:00"),
         } | answers
@@ -118,12 +118,42 @@ def test_what_does_not_fit_says_what_to_change(
 
 def test_enforced_accounts_and_personal_limits_bind() -> None:
     config = CONFIG.replace("Enforce = none", "Enforce = associations,limits")
-    strict = Cluster(config=(0, config), assoc=(0, "lab||normal|200\n"))
-    found = findings(strict, account="else")
-    assert found["account"].state == "missing"
-    assert found["arrays"].fix == "set max_array = 200"
+    strict = Cluster(config=(0, config), assoc=(0, "lab||normal|200||\n"))
+    assert findings(strict, account="else")["account"].state == "missing"
     unknown = findings(Cluster(config=(0, config), assoc=(1, "down")), account="lab")
     assert unknown["account"].state == "warning"
+
+
+@pytest.mark.parametrize(
+    ("profile", "assoc", "partition", "text"),
+    [
+        ({}, "lab||normal|200||normal", "", "at most 200 jobs of yours"),
+        ({}, "lab||normal|200|50|normal", "", "at most 50 jobs of yours"),
+        ({"account": "lab"}, "lab|||200||\nother|||5||", "", "at most 200 jobs of yours"),
+        ({}, "lab|cpu||200||\nlab|gpu||5||", "", "at most 200 jobs of yours"),
+        ({"qos": "high"}, "lab||normal,high|||normal", "", "(MaxSubmitPU of qos high)"),
+        ({}, "lab||normal,high|||high", "", "(MaxSubmitPU of qos high)"),
+        ({}, "lab||normal|||normal", "high", "(MaxSubmitPU of qos high)"),
+    ],
+)
+def test_rounds_larger_than_a_user_may_queue_are_warned_of(
+    profile: dict[str, Any], assoc: str, partition: str, text: str
+) -> None:
+    config = CONFIG.replace("Enforce = none", "Enforce = associations,limits,qos")
+    partitions = PARTITIONS.replace("Default=YES", f"Default=YES QoS={partition or 'N/A'}")
+    answers = {"assoc": (0, assoc + "\n"), "partition": (0, partitions)}
+    finding = findings(Cluster(config=(0, config), **answers), **profile)["queue"]
+    assert finding.state == "warning"
+    assert text in finding.detail
+    assert "trials_per_round" in finding.fix
+    assert (
+        findings(Cluster(config=(0, config), **answers), **profile, max_array=5)["queue"].fix == ""
+    )
+
+
+def test_limits_that_nobody_enforces_bind_nobody() -> None:
+    lax = Cluster(assoc=(0, "lab||normal|200||normal\n"))
+    assert findings(lax)["queue"].state == "ok"
 
 
 def test_preemption_without_warning_or_time_is_doubtful() -> None:

@@ -38,6 +38,7 @@ def profile_checks(profile: Profile, cluster: ClusterFacts) -> Iterator[Finding]
         yield from _node_checks(profile, cluster.nodes(",".join(partitions)))
     yield from _right_checks(profile, cluster)
     yield _array_check(profile, cluster)
+    yield _queue_check(profile, cluster, [] if isinstance(partitions, Finding) else partitions)
     yield _accounting_check(cluster)
     if not isinstance(partitions, Finding):
         yield _preemption_check(profile, cluster, partitions)
@@ -208,12 +209,50 @@ def _array_check(profile: Profile, cluster: ClusterFacts) -> Finding:
     largest = cluster.settings.get("MaxArraySize", "")
     if not largest.isdecimal():
         return _doubtful("arrays", "the cluster does not say MaxArraySize", "ask for it")
-    limits = [int(row["maxsubmit"]) for row in cluster.associations if row["maxsubmit"].isdecimal()]
-    most = min([int(largest), *limits])
+    if profile.max_array <= int(largest):
+        return _good("arrays", f"max_array = {profile.max_array} of at most {largest}")
+    detail = f"max_array = {profile.max_array}, and MaxArraySize is {largest}"
+    return _bad("arrays", detail, f"set max_array = {largest}")
+
+
+def _queue_check(profile: Profile, cluster: ClusterFacts, partitions: list[str]) -> Finding:
+    """Compare a round with the number of jobs that a user may have queued and running."""
+    limits = _submit_limits(profile, cluster, partitions)
+    if not limits or "limits" not in cluster.settings.get("AccountingStorageEnforce", "").lower():
+        return _good("queue", "no limit on your tasks in the queue is known")
+    most, where = min(limits)
+    detail = f"at most {most} jobs of yours at a time, waiting ones counted ({where})"
     if profile.max_array <= most:
-        return _good("arrays", f"max_array = {profile.max_array} of at most {most}")
-    why = f"MaxArraySize is {largest}" + (f", your MaxSubmit {min(limits)}" if limits else "")
-    return _bad("arrays", f"max_array = {profile.max_array}, and {why}", f"set max_array = {most}")
+        return _good("queue", detail)
+    fix = (
+        f"keep trials_per_round at {most} or less, all your studies together, or ask your "
+        f"administrator for more; max_array = {most} says that you know"
+    )
+    return _doubtful("queue", f"{detail}; sbatch refuses a larger round", fix)
+
+
+def _submit_limits(
+    profile: Profile, cluster: ClusterFacts, partitions: list[str]
+) -> list[tuple[int, str]]:
+    rows = [
+        row
+        for row in cluster.associations
+        if profile.account in (None, row.get("account"))
+        and row.get("partition") in (None, "", *partitions)
+    ]
+    named = [
+        (row.get(field, ""), f"{name} of your account")
+        for row in rows
+        for field, name in (("maxsubmit", "MaxSubmit"), ("grpsubmit", "GrpSubmit"))
+    ]
+    qualities = {profile.qos or row.get("defaultqos") or row.get("qos", "") for row in rows}
+    qualities |= {cluster.partitions[name].get("QoS", "") for name in partitions}
+    named += [
+        (cluster.qualities.get(name, ""), f"MaxSubmitPU of qos {name}")
+        for name in sorted(qualities)
+        if name
+    ]
+    return [(int(limit), where) for limit, where in named if limit.isdecimal()]
 
 
 def _accounting_check(cluster: ClusterFacts) -> Finding:

@@ -137,7 +137,7 @@ class ClusterFacts:
     @cached_property
     def associations(self) -> list[Mapping[str, str]]:
         """Accounts and qualities of service that this user is registered with; may be empty."""
-        fields = ["account", "partition", "qos", "maxsubmit"]
+        fields = ["account", "partition", "qos", "maxsubmit", "grpsubmit", "defaultqos"]
         words = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}"]
         code, text = self._ask([*words, f"format={','.join(fields)}"])
         if code:
@@ -146,10 +146,12 @@ class ClusterFacts:
         return [dict(zip(fields, row, strict=False)) for row in rows]
 
     @cached_property
-    def qualities(self) -> list[str]:
-        """Names of the qualities of service that exist."""
-        code, text = self._ask(["sacctmgr", "-n", "-P", "show", "qos", "format=name"])
-        return [] if code else text.split()
+    def qualities(self) -> Mapping[str, str]:
+        """Each quality of service that exists, and how many jobs of a user it lets queue."""
+        words = ["sacctmgr", "-n", "-P", "show", "qos", "format=name,maxsubmitpu"]
+        code, text = self._ask(words)
+        rows = (line.partition("|") for line in text.splitlines() if line.strip())
+        return {} if code else {name: limit for name, _, limit in rows}
 
 
 def _group(row: list[str]) -> NodeGroup:

@@ -23,6 +23,8 @@ ENTRY = "neurosweep.exec.slurm_probe:answer"
 QUESTION, ANSWER = "question.json", "answer.json"
 MAX_BYTES = 1024 * 1024
 _IMPORT_TIMEOUT_S = 150.0
+# As long as a task that is told to leave waits for them.
+_COMMAND_TIMEOUT_S = 20.0
 _IMPORTS = """
 import importlib, json, sys, time
 found = {}
@@ -79,6 +81,7 @@ def look(imports: list[str]) -> dict[str, Any]:
         "imports": try_imports(imports),
         "cores": len(os.sched_getaffinity(0)),
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        "commands": try_commands(os.environ.get("SLURM_JOB_ID", "")),
         "scratch": tempfile.gettempdir(),
         "scratch_gb": round(shutil.disk_usage(tempfile.gettempdir()).free / 1e9, 1),
     }
@@ -103,6 +106,37 @@ def try_imports(names: list[str]) -> Mapping[str, Any]:
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         return {name: {"error": str(error)[:300]} for name in names}
     return found
+
+
+def try_commands(job: str) -> dict[str, str]:
+    """Try the commands by which a task has itself queued again; nothing is changed.
+
+    Parameters
+    ----------
+    job
+        The task; without one nothing is tried.
+
+    Returns
+    -------
+    dict
+        Command to why it does not work here, empty where it does.
+    """
+    if not job:
+        return {}
+    questions = (["squeue", "-h", "-j", job, "-o", "%T"], ["scontrol", "show", "job", job])
+    return {words[0]: _failure_of(words) for words in questions}
+
+
+def _failure_of(words: list[str]) -> str:
+    """Return why a command does not work, in one line; empty when it does."""
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=_COMMAND_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_COMMAND_TIMEOUT_S:g} s"
+    except OSError as error:
+        return str(error)
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return (said or ["failed"])[0][:300] if done.returncode else ""
 
 
 def clock_offset_s(path: Path) -> float:
