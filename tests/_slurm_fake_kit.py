@@ -7,16 +7,20 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from _loop_kit import no_waiting_for_disks, state_of
 
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import StudyDir
+from neurosweep.exec import slurm_adopt, slurm_judge, slurm_state, slurm_submit, slurm_watch
 from neurosweep.records.state import TrialState
+from neurosweep.research import placer
 from neurosweep.research.journal import Hooks
 from neurosweep.research.placing import Pace
 from neurosweep.research.progress import DriveResult
@@ -31,6 +35,20 @@ PACE = Pace(
     overtime_s=5.0,
     cancel_s=5.0,
 )
+
+
+@contextmanager
+def little_patience() -> Iterator[None]:
+    """Let waits that are minutes on a cluster be moments here."""
+    with (
+        mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
+        mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
+        mock.patch.object(slurm_watch, "RECALL_S", 0.3),
+        mock.patch.object(slurm_adopt, "SETTLED_S", 0.3),
+        mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
+        mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
+    ):
+        yield
 
 
 def write_profile(folder: Path, **keys: Any) -> str:

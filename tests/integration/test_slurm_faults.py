@@ -13,12 +13,18 @@ from unittest import mock
 
 import pytest
 from _loop_kit import copy_study, new_study, state_of
-from _slurm_fake_kit import PACE, drive_slurm, good_ends, trials, write_profile
+from _slurm_fake_kit import (
+    PACE,
+    drive_slurm,
+    good_ends,
+    little_patience,
+    trials,
+    write_profile,
+)
 
-from neurosweep.exec import slurm_adopt, slurm_judge, slurm_state, slurm_submit, slurm_watch
+from neurosweep.exec import slurm_adopt
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind
-from neurosweep.research import placer
 from neurosweep.research.progress import DriveState
 from neurosweep.testing.slurm import (
     Answer,
@@ -58,16 +64,8 @@ def on(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def little_patience():
-    """Let waits that are minutes on a cluster be moments here."""
-    with (
-        mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
-        mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
-        mock.patch.object(slurm_watch, "RECALL_S", 0.3),
-        mock.patch.object(slurm_adopt, "SETTLED_S", 0.3),
-        mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
-        mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
-    ):
+def moments():
+    with little_patience():
         yield
 
 

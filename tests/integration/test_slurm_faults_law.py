@@ -6,17 +6,14 @@ import os
 import shutil
 import signal
 from collections import Counter
-from unittest import mock
 
 import pytest
 from _loop_kit import copy_study, new_study, state_of
-from _slurm_fake_kit import PACE, drive_slurm_apart, good_ends, write_profile
+from _slurm_fake_kit import PACE, drive_slurm_apart, good_ends, little_patience, write_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosweep.exec import slurm_adopt, slurm_judge, slurm_state, slurm_submit, slurm_watch
 from neurosweep.records.state import Phase
-from neurosweep.research import placer
 from neurosweep.testing.slurm import (
     Answer,
     CommandFault,
@@ -110,14 +107,7 @@ def test_each_trial_has_one_end_that_counts(template, slurm, folder, script, dea
     folder.mkdir()
     study, on = copy_study(template, folder), write_profile(folder)
     slurm.obey(script)
-    with (
-        mock.patch.object(placer, "_MAX_WAIT_S", 0.2),
-        mock.patch.object(slurm_judge, "GONE_AFTER_S", 0.6),
-        mock.patch.object(slurm_watch, "RECALL_S", 0.3),
-        mock.patch.object(slurm_adopt, "SETTLED_S", 0.3),
-        mock.patch.object(slurm_submit, "SUBMIT_TIMEOUT_S", 0.6),
-        mock.patch.object(slurm_state.run_slurm, "__defaults__", (0.6,)),
-    ):
+    with little_patience():
         for _ in range(MAX_DRIVERS):
             boundary = Mortal(deaths.pop() if deaths else 0)
             code = drive_slurm_apart(study, on, pace=PACE, boundary=boundary)

@@ -33,7 +33,7 @@ class Shell:
     def tell(self, what: str, job: str, *words: str) -> None:
         """Note the answer to a command under a name."""
         code, text = self.run(*(word.replace("JOB", job) for word in words))
-        text = re.sub(rf"(?<![\d_%-]){job}(?!\d)", "JOB", text)
+        text = re.sub(rf"(?<![\d_%:-]){job}(?!\d)", "JOB", text)
         # An error names one task, or the range of tasks that share it.
         text = re.sub(r"(JOB_[\d-]+): .*", lambda said: said[0].replace(said[1], "JOB_N"), text)
         self.said[what] = (code, sorted(text.splitlines()))
