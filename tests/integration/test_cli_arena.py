@@ -83,7 +83,7 @@ def test_a_killed_arena_goes_on_where_it_was(folder: Path) -> None:
     process.communicate(timeout=60)
     code, out, _ = call(folder, "status", "compare", "--json")
     data: dict[str, Any] = json.loads(out)
-    assert code == exits.INTERRUPTED
+    assert code == exits.OK
     assert {arm["state"] for arm in data["arms"]} == {"resumable"}
     code, out, err = call(folder, "resume", "compare", "--json", "--no-mlflow", "--workers", "2")
     data = json.loads(out)
@@ -94,6 +94,19 @@ def test_a_killed_arena_goes_on_where_it_was(folder: Path) -> None:
         assert Path(arm["report"]).is_file()
     assert "random: round 2 closed, 4 done, 0 failed, best " in err
     assert "8+0 of 8" in call(folder, "status", data["arena"])[1]
+    assert call(folder, "status")[1].split() == [data["arena"]]
+    code, out, _ = call(folder, "resume", "compare", "--no-mlflow", "--fail-if", "best<chance")
+    assert code == exits.NOT_REACHED
+    assert "random: not reached: --fail-if best<chance holds" in out
+
+
+def test_an_arena_with_an_unknown_agent_leaves_nothing(folder: Path) -> None:
+    text = ARENA.replace('name = "default"', 'name = "defualt"')
+    (folder / "arena.toml").write_text(text, encoding="utf-8")
+    code, _, err = call(folder, "start", "arena.toml")
+    assert code == exits.USER_ERROR
+    assert "did you mean 'default'" in err
+    assert not list((folder / "home").glob("studies/*"))
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,11 @@ def test_an_emptied_ledger_is_damage(tmp_path: Path) -> None:
     study.ledger.write_bytes(b'{"v": 1, "se')
     with pytest.raises(LedgerError, match="holds no study_created"):
         load_state(study)
+
+
+def test_an_attempt_that_got_further_is_not_held_against_its_trial() -> None:
+    steps = [intend(), end("preempted", progressed=True), intend(2), end("lost", 2)]
+    state = fold(story(*steps))
+    assert state.trials["r01t000"].phase is Phase.PLANNED
+    state = fold(story(*steps, intend(3), end("preempted", 3)))
+    assert state.trials["r01t000"].phase is Phase.FAILED

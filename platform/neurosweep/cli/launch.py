@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +28,24 @@ from neurosweep.cli.wording import (
     where_report,
 )
 from neurosweep.core.clock import SystemClock
-from neurosweep.core.errors import ExecutorError, NeurosweepError
+from neurosweep.core.errors import ConfigError, ExecutorError, NeurosweepError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import StudyState
 
 if TYPE_CHECKING:
+    from neurosweep.exec.profiles import Profile
     from neurosweep.records.spec import StudySpec
     from neurosweep.research.loop import Driver
     from neurosweep.research.notify import Notifier
     from neurosweep.research.progress import DriveResult
 
 _GRID_ROWS = 40
+_HOPELESS = re.compile(
+    r"invalid (partition|account|qos|feature|generic resource|job array|option)"
+    r"|configuration is not available|time limit is invalid|unrecognized option",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,8 @@ def check_place(on: str) -> None:
     Raises
     ------
     ConfigError
-        When there is no such executor or profile, or the profile holds problems.
+        When there is no such executor or profile, the profile holds problems, or its cluster
+        refuses for good what it asks.
     ExecutorError
         When SLURM is asked for on a machine without it.
     """
@@ -132,10 +140,25 @@ def check_place(on: str) -> None:
         return
     from neurosweep.exec.profiles import load_profile
 
-    load_profile(option)
+    profile = load_profile(option)
     if shutil.which("sbatch") is None:
         msg = f"--on {on}: sbatch is not installed here; neurosweep doctor --need slurm says more"
         raise ExecutorError(msg)
+    _refuse_hopeless(on, profile)
+
+
+def _refuse_hopeless(on: str, profile: Profile) -> None:
+    """Refuse a profile that sbatch refuses for good; what may pass is not asked about here."""
+    from neurosweep.cli.cluster_checks import request_words
+    from neurosweep.exec.slurm_state import run_slurm
+
+    try:
+        run_slurm(["sbatch", "--test-only", *request_words(profile), "--wrap=true"], 10.0)
+    except ExecutorError as error:
+        if _HOPELESS.search(str(error)):
+            said = str(error).strip().splitlines()[-1].rpartition("error: ")[2]
+            msg = f"--on {on}: SLURM refuses what the profile asks: {said}; "
+            raise ConfigError(f"{msg}`neurosweep doctor --on {on}` says what to change") from error
 
 
 def drive(study: StudyDir, console: Console, options: RunOptions) -> int:

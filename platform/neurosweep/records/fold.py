@@ -168,12 +168,15 @@ def _ended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     attempt.restarts = int(data.get("restarts", 0))
     attempt.held_s = max(float(data.get("held_s", 0.0)), attempt.seconds)
     attempt.predictions_sha = str(data.get("predictions_sha", ""))
+    attempt.progressed = bool(data.get("progressed"))
     if attempt.outcome is Outcome.DONE:
         trial.phase = Phase.ENDED
         return
     trial.kind = attempt.kind
     limit = int(state.spec.get("budget", {}).get("max_attempts", 3))
-    refill = POLICY[attempt.kind].refill and attempt.number < limit and not data.get("final")
+    # One that got further is not held against the trial: its time limit counts all attempts.
+    spent = sum(not earlier.progressed for earlier in trial.attempts)
+    refill = POLICY[attempt.kind].refill and spent < limit and not data.get("final")
     trial.phase = Phase.PLANNED if refill else Phase.FAILED
 
 

@@ -41,6 +41,8 @@ class AttemptState:
         How often its scheduler started it again.
     queue_s
         Seconds from its submission to its first start.
+    progressed
+        Whether it saved what its successor goes on from.
     held_s
         Seconds for which the scheduler counts its cores and GPUs; at least `seconds`. Of an open
         attempt what its job said last, where somebody asked for it, else 0.
@@ -63,6 +65,7 @@ class AttemptState:
     restarts: int = 0
     queue_s: float = 0.0
     held_s: float = 0.0
+    progressed: bool = False
     intended_t: str = ""
     predictions_sha: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.ids import new_study_id
 from neurosweep.records.spec import AgentSpec, StudySpec
+from neurosweep.research.agents import load_agent
 from neurosweep.research.create import create_study
 
 _MAX_BYTES = 1024 * 1024
@@ -94,7 +96,7 @@ def create_arena(
     say: Say | None = None,
     clock: Clock | None = None,
 ) -> Arena:
-    """Create the studies of an arena; they share data, budget and training seeds.
+    """Create the studies of an arena, all or none; they share data, budget and training seeds.
 
     Raises
     ------
@@ -103,29 +105,47 @@ def create_arena(
     """
     clock = clock or SystemClock()
     name = new_study_id(arena.name, clock)
+    for spec in specs.values():
+        load_agent(spec)
     studies: dict[str, StudyDir] = {}
-    for label, spec in specs.items():
-        if say is not None:
-            say(f"arm {label}")
-        studies[label] = create_study(spec, home, say=say, clock=clock)
+    try:
+        for label, spec in specs.items():
+            if say is not None:
+                say(f"arm {label}")
+            studies[label] = create_study(spec, home, say=say, clock=clock)
+        root = _write(home, name, studies)
+    except BaseException:
+        for study in studies.values():
+            shutil.rmtree(study.root, ignore_errors=True)
+        raise
+    return Arena(name, root, studies)
+
+
+def _write(home: Home, name: str, studies: Mapping[str, StudyDir]) -> Path:
     for label, study in studies.items():
         atomic_write_json(study.root / "arena.json", {"v": 1, "arena": name, "label": label})
     root = home.arena(name)
     root.mkdir(parents=True)
     arms = [{"label": label, "study": study.study_id} for label, study in studies.items()]
     atomic_write_json(root / "arena.json", {"v": 1, "arena": name, "arms": arms})
-    return Arena(name, root, studies)
+    return root
+
+
+def list_arenas(home: Home) -> list[str]:
+    """Return the ids of all arenas, the oldest first."""
+    files = home.arenas_dir.glob("*/arena.json")
+    return [path.parent.name for path in sorted(files, key=lambda path: path.stat().st_mtime)]
 
 
 def open_arena(home: Home, name: str) -> Arena:
-    """Find an arena by its id, or by its name when there is only one of that name.
+    """Find an arena by its id, or by its name: then the newest of that name.
 
     Raises
     ------
     StudyError
         When there is no such arena; lists those there are.
     """
-    known = sorted(path.parent.name for path in home.arenas_dir.glob("*/arena.json"))
+    known = list_arenas(home)
     found = [arena for arena in known if arena == name or arena.rsplit("-", 2)[0] == name]
     if not found:
         shown = ", ".join(known) or "none"

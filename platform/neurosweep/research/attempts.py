@@ -10,8 +10,9 @@ from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import ErrorRecord, ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.protocol import Executor, TaskPhase, TaskView
+from neurosweep.exec.resume import made_progress
 from neurosweep.records.state import AttemptState, Phase, TrialState
-from neurosweep.records.trial import Kind, Outcome
+from neurosweep.records.trial import POLICY, Kind, Outcome
 from neurosweep.research.checkpoints import tidy
 from neurosweep.research.endings import (
     Ending,
@@ -226,6 +227,8 @@ class AttemptDesk:
             data["held_s"] = round(view.held_s, 3)
         if scored is not None:
             data["predictions_sha"] = scored.predictions_sha
+        if POLICY[ending.kind].refill and made_progress(files):
+            data["progressed"] = True
         if self.closing is not None:
             data["final"] = True
         self._journal.record("attempt_ended", data)

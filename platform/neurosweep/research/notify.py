@@ -119,7 +119,7 @@ class Notifier:
         self._tell("trouble", key, text)
 
     def executor(self, error: str) -> None:
-        """Take note of why the executor cannot be asked; empty when it answers."""
+        """Take note of what is wrong with the executor; empty while all is well."""
         now = self._clock.monotonic()
         if not error:
             self._unreachable_since = None
@@ -127,7 +127,7 @@ class Notifier:
             self._unreachable_since = now
         elif now - self._unreachable_since >= UNREACHABLE_S:
             minutes = (now - self._unreachable_since) / 60.0
-            text = f"the executor has not answered for {minutes:.0f} min: {error}"
+            text = f"the executor is in trouble since {minutes:.0f} min: {error}"
             self.trouble("executor", text)
 
     @contextlib.contextmanager

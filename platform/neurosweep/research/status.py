@@ -233,6 +233,4 @@ def _round(state: StudyState, round_state: RoundState) -> RoundStatus:
 
 
 def _kinds(state: StudyState) -> dict[str, int]:
-    attempts = (attempt for trial in state.trials.values() for attempt in trial.attempts)
-    kinds = Counter(a.kind.value for a in attempts if a.outcome == "failed")
-    return dict(kinds.most_common())
+@@

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from neurosweep.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from neurosweep.cli.gates import Condition
     from neurosweep.cli.launch import RunOptions
     from neurosweep.cli.parser import Subparsers
     from neurosweep.core.errors import NeurosweepError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from neurosweep.research.loop import Driver
     from neurosweep.research.notify import Notifier
 
-_WHICH = "an arena's id, or its name when there is one of it"
+_WHICH = "an arena's id, or its name (then the newest)"
 _HEADER = ("arm", "agent", "state", "trials", "best", "default", "core-h")
 
 
@@ -47,8 +48,8 @@ def add_parser(subparsers: Subparsers) -> None:
     resume = _action(actions, "resume", _resume, "go on with an arena whose driver has ended")
     resume.add_argument("arena", metavar="ARENA", help=_WHICH)
     add_running(resume)
-    status = _action(actions, "status", _status, "say where every arm stands")
-    status.add_argument("arena", metavar="ARENA", help=_WHICH)
+    status = _action(actions, "status", _status, "say where every arm stands; or list all arenas")
+    status.add_argument("arena", metavar="ARENA", nargs="?", help=_WHICH)
     add_home(status)
     add_json(status)
 
@@ -96,10 +97,16 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from neurosweep.research.arena import open_arena
+    from neurosweep.research.arena import list_arenas, open_arena
 
-    arena = open_arena(open_home(args.home, create=False), args.arena)
-    return _show(arena, Console(as_json=args.json), {})
+    home, console = open_home(args.home, create=False), Console(as_json=args.json)
+    if args.arena is None:
+        arenas = list_arenas(home)
+        console.lines(arenas or [f"no arena in {home.root}"])
+        console.data({"v": 1, "arenas": arenas})
+        return exits.OK
+    _show(open_arena(home, args.arena), console)
+    return exits.OK
 
 
 def _drive(arena: Arena, console: Console, options: RunOptions) -> int:
@@ -123,7 +130,7 @@ def _drive(arena: Arena, console: Console, options: RunOptions) -> int:
     for label, error in errors.items():
         if not isinstance(error, LockedError):
             notifiers[label].trouble("driver", f"its driver has ended: {error}")
-    return _show(arena, console, errors)
+    return _show(arena, console, errors, options.conditions)
 
 
 def _driver(
@@ -169,30 +176,44 @@ def _report(study: StudyDir, label: str, console: Console) -> None:
         console.line(f"{label}: the report could not be built ({error})")
 
 
-def _show(arena: Arena, console: Console, errors: Mapping[str, NeurosweepError]) -> int:
-    """Print one line an arm, and what stopped those that stopped."""
+def _show(
+    arena: Arena,
+    console: Console,
+    errors: Mapping[str, NeurosweepError] | None = None,
+    conditions: Sequence[Condition] = (),
+) -> int:
+    """Print one line an arm, what stopped those that stopped, and what was not reached."""
+    from neurosweep.cli.gates import violations
     from neurosweep.cli.summary import summarize
     from neurosweep.core.clock import SystemClock
     from neurosweep.records.fold import load_state
 
-    now = SystemClock().now()
+    now, errors = SystemClock().now(), errors or {}
     summaries = {
         label: summarize(study, load_state(study), now) for label, study in arena.studies.items()
     }
     console.line()
     console.table(_HEADER, [_row(label, summary) for label, summary in summaries.items()])
+    broken = {label: violations(summary, conditions) for label, summary in summaries.items()}
     for label, error in errors.items():
         console.line(f"{label}: {error}")
-    open_ended = [s for s in summaries.values() if s["state"] in ("resumable", "paused")]
-    if open_ended:
+    for label, texts in broken.items():
+        console.lines([f"{label}: not reached: {text}" for text in texts])
+    states = {summary["state"] for summary in summaries.values()}
+    if states & {"resumable", "paused"}:
         console.line(f"go on with: neurosweep arena resume {arena.id}")
-    code = exits.NOT_REACHED if errors else exits.INTERRUPTED if open_ended else exits.OK
+    for label, summary in summaries.items():
+        if summary["report"]:
+            console.line(f"{label}: {summary['report']}")
+    code = exits.NOT_REACHED if errors or any(broken.values()) else exits.OK
+    code = exits.INTERRUPTED if "resumable" in states and not errors else code
     console.data(
         {
             "v": 1,
             "arena": arena.id,
             "arms": [{"label": label, **summary} for label, summary in summaries.items()],
             "errors": {label: str(error) for label, error in errors.items()},
+            "violations": broken,
             "exit_code": code,
         }
     )
