@@ -131,7 +131,7 @@ def test_an_executor_is_trouble_when_it_is_silent_for_long_and_again_after_an_ho
         tells.executor("squeue: connection refused")
         clock.sleep(60.0)
     assert len(told.env) == 2
-    assert "has not answered for 5 min: squeue: connection refused" in told.texts[0]
+    assert "in trouble for 5 min: squeue: connection refused" in told.texts[0]
     tells.executor("")
     tells.executor("once more")
     assert len(told.env) == 2

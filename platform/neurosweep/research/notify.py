@@ -127,7 +127,7 @@ class Notifier:
             self._unreachable_since = now
         elif now - self._unreachable_since >= UNREACHABLE_S:
             minutes = (now - self._unreachable_since) / 60.0
-            text = f"the executor is in trouble since {minutes:.0f} min: {error}"
+            text = f"the executor has been in trouble for {minutes:.0f} min: {error}"
             self.trouble("executor", text)
 
     @contextlib.contextmanager
