@@ -117,6 +117,15 @@ def test_cancelled_task_carries_the_reason(home: Home) -> None:
     assert view.kind_hint is Kind.HANG
 
 
+def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
+    home = Home(tmp_path / "100% 'mine' %j%%t")
+    running = executor(home)
+    [task] = tasks_of(home, ["instant"], delay_s=0.0)
+    running.submit("token-p", [task])
+    poll_until(running, all_ended)
+    assert read_json(task.files.status)["outcome"] == "done"
+
+
 def test_refused_submission_says_why(home: Home) -> None:
     running = executor(home, partition="no-such-partition")
     with pytest.raises(ExecutorError, match=r"sbatch refused.*invalid partition"):
