@@ -9,6 +9,7 @@ from pathlib import Path
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import ErrorRecord, ExecutorError, PredictionsError
 from neurosweep.core.layout import AttemptDir
+from neurosweep.exec.heartbeat import held_seconds
 from neurosweep.exec.protocol import Executor, TaskPhase, TaskView
 from neurosweep.exec.resume import made_progress
 from neurosweep.records.state import AttemptState, Phase, TrialState
@@ -223,8 +224,10 @@ class AttemptDesk:
             "gpus": self._executor.allocation.gpus,
             "restarts": max(view.restarts, self._watch.claimed(files).restart),
         }
-        if view.held_s is not None:
-            data["held_s"] = round(view.held_s, 3)
+        # Where the scheduler does not say it, the job did, with its last sign of life.
+        held_s = held_seconds(files.heartbeat) if view.held_s is None else view.held_s
+        if held_s is not None:
+            data["held_s"] = round(held_s, 3)
         if scored is not None:
             data["predictions_sha"] = scored.predictions_sha
         if POLICY[ending.kind].refill and made_progress(files):
