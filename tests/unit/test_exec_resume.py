@@ -375,6 +375,8 @@ def test_an_attempt_made_progress_once_it_saved_itself(attempts: list[AttemptDir
     assert later.point.number == 1
     assert not made_progress(attempts[1]), "what it was given is not its own"
     later.save("state", writer(b"y"), SavePoint("run", restart=0))
+    assert not made_progress(attempts[1]), "it came no further than the one before"
+    later.save("state", writer(b"z"), SavePoint("run", restart=0, seconds=2.0))
     assert made_progress(attempts[1])
     (attempts[1].resume / MANIFEST).write_text("{")
     assert not made_progress(attempts[1])

@@ -218,11 +218,18 @@ class ResumeFolder:
 
 
 def made_progress(files: AttemptDir) -> bool:
-    """Return whether an attempt saved itself since it began, beyond what it was given."""
+    """Return whether an attempt saved itself, and more work than any attempt before it."""
+    own = _said(files)
+    earlier = [point.seconds for one in _earlier(files) if (point := _said(one)) is not None]
+    return own is not None and own.restart > NEVER and own.seconds > max(earlier, default=-1.0)
+
+
+def _said(files: AttemptDir) -> SavePoint | None:
+    """Return what an attempt's newest save says, whether or not it can be used."""
     try:
-        return SavePoint.from_dict(read_json(files.resume / MANIFEST, _MAX_BYTES)).restart > NEVER
+        return SavePoint.from_dict(read_json(files.resume / MANIFEST, _MAX_BYTES))
     except (DataError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
 
 
 def _plain(name: str) -> bool:
