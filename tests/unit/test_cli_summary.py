@@ -1,5 +1,6 @@
 """Figures of a study as JSON, and the words made of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from neurosweep.cli.wording import (
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.records.cost import hours_text
+from neurosweep.records.endings import refilled_text
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import Phase
-from neurosweep.records.trial import Purpose
+from neurosweep.records.trial import Kind, Outcome, Purpose
 
 KEYS = (
     "v study name recipe agent state reason driver round rounds trials objective floor default "
-    "best chance improvements failures errors pace throttle core_hours cost seconds created "
-    "test_part test_openings folder report"
+    "best chance improvements failures refilled errors pace throttle core_hours cost "
+    "seconds created test_part test_openings folder report"
 )
 
 
@@ -76,6 +78,10 @@ def test_every_kind_of_failure_shows_its_last_error_what_to_do_and_its_log(study
     summary, state = of(study), load_state(study)
     assert {error["kind"] for error in summary["errors"]} == set(summary["failures"])
     assert {e["kind"]: e["count"] for e in summary["errors"]} == summary["failures"]
+    assert (
+        sum(summary["failures"].values())
+        == summary["trials"]["failed"] + summary["floor"]["failed"]
+    )
     ends = []
     for error in summary["errors"]:
         assert error["log"].endswith(f"trials/{error['trial']}/attempts/1/log.txt")
@@ -104,6 +110,34 @@ def test_what_the_driver_ended_says_why_it_did(study: StudyDir) -> None:
     state.controls.append({"action": "end_attempt", **data})
     trial.attempts[-1].ended_t = "2099-01-01T00:00:00.000Z"
     assert last_failures(study, state)[0]["text"] == "dull"
+
+
+def test_what_ran_again_is_counted_apart_from_the_trials_that_failed(study: StudyDir) -> None:
+    state = load_state(study)
+    before = summarize(study, state, now=2e9)
+    again = next(t for t in state.trials.values() if t.phase is Phase.SCORED)
+    lost = replace(again.attempts[0], outcome=Outcome.FAILED, kind=Kind.LOST)
+    again.attempts.insert(0, lost)
+    after = summarize(study, state, now=2e9)
+    assert after["failures"] == before["failures"]
+    assert after["refilled"] == {
+        **before["refilled"],
+        "lost": before["refilled"].get("lost", 0) + 1,
+    }
+    assert "lost" in refilled_text(after["refilled"])
+
+
+def test_errors_of_one_kind_that_differ_are_shown_apart(study: StudyDir) -> None:
+    state = load_state(study)
+    trials = list(state.of(Purpose.SEARCH))[:3]
+    for trial, type_ in zip(trials, ("OSError", "OSError", "SIGSEGV"), strict=True):
+        trial.phase = Phase.FAILED
+        trial.attempts[-1].kind = trial.kind = Kind.USER_ERROR
+        trial.attempts[-1].error = {"type": type_, "text": "no"}
+    shown = {error["type"]: error for error in last_failures(study, state)}
+    assert (shown["OSError"]["count"], shown["SIGSEGV"]["count"]) == (2, 1)
+    assert shown["SIGSEGV"]["meaning"] == "its process crashed, in compiled code"
+    assert failure_lines(shown["OSError"])[0].startswith("  2 user_error (OSError), last ")
 
 
 def test_the_cost_is_that_of_all_rounds_and_is_said_in_a_line(study: StudyDir) -> None:

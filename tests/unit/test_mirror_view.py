@@ -122,3 +122,12 @@ def test_what_a_study_showed_once_stays_the_beginning_of_what_it_shows(state: St
 
 def test_names_of_metrics_hold_only_what_mlflow_allows() -> None:
     assert metric_key("S 1/ä<b>") == "S 1/__b_"
+
+
+def test_a_trial_that_its_driver_ended_says_why(state: StudyState) -> None:
+    trial = next(t for t in state.trials.values() if t.phase is Phase.FAILED)
+    assert trial_view(state, trial, "r").tags["ns.error"].startswith("RuntimeError: ")
+    data = {"trial": trial.plan.trial, "attempt": trial.attempts[-1].number}
+    state.controls.append({"action": "end_attempt", "reason": "no progress for 26 s", **data})
+    assert trial_view(state, trial, "r").tags["ns.error"] == "no progress for 26 s"
+    state.controls.pop()

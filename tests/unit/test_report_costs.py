@@ -71,6 +71,15 @@ def test_a_failure_says_what_it_means_what_to_do_and_how_its_log_ends(data):
     assert "1 attempt failed with the infrastructure and ran again: lost 1." in refilled_text(data)
 
 
+def test_what_the_driver_ended_says_why_it_did(study):
+    found = ReportData(study)
+    row = failure_rows(found)[0]
+    attempt = found.state.trials[row["trial"]].attempts[-1]
+    told = {"action": "end_attempt", "trial": row["trial"], "attempt": attempt.number}
+    found.state.controls.append({**told, "reason": "no progress for 26 s"})
+    assert failure_rows(found)[0]["message"] == "no progress for 26 s"
+
+
 def test_what_a_job_printed_is_text_on_the_page(data):
     page = render_page(data)
     assert "<script" not in page

@@ -30,6 +30,7 @@ from neurosweep.cli.wording import (
 from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import ConfigError, ExecutorError, NeurosweepError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.endings import refilled_text
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import StudyState
 
@@ -268,6 +269,8 @@ def show_summary(console: Console, summary: Mapping[str, Any], flag: str) -> Non
         console.line(f"failures: {failures_text(summary['failures'])}")
         for error in summary["errors"]:
             console.lines(failure_lines(error))
+    if summary["refilled"]:
+        console.line(refilled_text(summary["refilled"]))
     console.line(f"cost: {cost_text(summary['cost'])}")
     console.line(f"report: {where_report(summary, flag)}")
     console.line()

@@ -7,55 +7,54 @@ from typing import Any
 
 from neurosweep.core.layout import StudyDir
 from neurosweep.records.cost import round_cost
+from neurosweep.records.endings import ended_why, error_type, meaning, said
 from neurosweep.records.log_tail import log_path
-from neurosweep.records.state import AttemptState, StudyState, TrialState
-from neurosweep.records.trial import POLICY, Kind, Outcome, Purpose
+from neurosweep.records.state import Phase, StudyState, TrialState
+from neurosweep.records.trial import POLICY, Kind, Purpose
+
+_TYPES_SHOWN = 3
 
 
 def last_failures(study: StudyDir, state: StudyState) -> list[dict[str, Any]]:
-    """Return, for every kind of failure, its last attempt: what it said, and what to do.
+    """Return the last failed trial of every kind and error: what it said, and what to do.
 
-    The kind that failed last comes first.
+    What failed last comes first. Of a kind with many different errors the latest three are shown.
     """
-    last: dict[Kind, tuple[TrialState, AttemptState]] = {}
-    counts: Counter[Kind] = Counter()
-    for trial in state.trials.values():
-        for attempt in trial.attempts:
-            if attempt.outcome is not Outcome.FAILED:
-                continue
-            counts[attempt.kind] += 1
-            known = last.get(attempt.kind)
-            if known is None or attempt.ended_t >= known[1].ended_t:
-                last[attempt.kind] = (trial, attempt)
-    order = sorted(last.items(), key=lambda item: item[1][1].ended_t, reverse=True)
-    return [
-        {
-            "kind": kind.value,
-            "count": counts[kind],
-            "trial": trial.plan.trial,
-            "attempt": attempt.number,
-            "text": ended_why(state, trial.plan.trial, attempt.number) or said(study, attempt),
-            "meaning": POLICY[kind].meaning,
-            "advice": POLICY[kind].advice,
-            "refilled": POLICY[kind].refill,
-            "log": str(log_path(study, trial.plan.trial, attempt)),
-        }
-        for kind, (trial, attempt) in order
-    ]
+    last: dict[tuple[Kind, str], TrialState] = {}
+    counts: Counter[tuple[Kind, str]] = Counter()
+    failed = (t for t in state.trials.values() if t.phase is Phase.FAILED and t.attempts)
+    for trial in sorted(failed, key=_ended_t):
+        attempt = trial.attempts[-1]
+        last[found := (attempt.kind, error_type(attempt))] = trial
+        counts[found] += 1
+    rows: list[dict[str, Any]] = []
+    shown: Counter[Kind] = Counter()
+    for (kind, type_), trial in sorted(last.items(), key=lambda o: _ended_t(o[1]), reverse=True):
+        shown[kind] += 1
+        if shown[kind] <= _TYPES_SHOWN:
+            rows.append(_failure(study, state, trial, counts[kind, type_]))
+    return rows
 
 
-def ended_why(state: StudyState, trial: str, attempt: int) -> str:
-    """Return why the driver ended an attempt; empty when it did not."""
-    for control in reversed(state.controls):
-        same = (control.get("trial"), control.get("attempt")) == (trial, attempt)
-        if same and control.get("action") == "end_attempt":
-            return str(control.get("reason", ""))
-    return ""
+def _ended_t(trial: TrialState) -> str:
+    return trial.attempts[-1].ended_t
 
 
-def said(study: StudyDir, attempt: AttemptState) -> str:
-    """Return what a failed attempt said, with paths from its study's folder on."""
-    return str(attempt.error.get("text", "")).replace(f"{study.root}/", "")
+def _failure(study: StudyDir, state: StudyState, trial: TrialState, count: int) -> dict[str, Any]:
+    attempt, name = trial.attempts[-1], trial.plan.trial
+    policy = POLICY[attempt.kind]
+    return {
+        "kind": attempt.kind.value,
+        "type": error_type(attempt),
+        "count": count,
+        "trial": name,
+        "attempt": attempt.number,
+        "text": ended_why(state, name, attempt.number) or said(attempt, study.root),
+        "meaning": meaning(attempt),
+        "advice": policy.advice,
+        "refilled": policy.refill,
+        "log": str(log_path(study, name, attempt)),
+    }
 
 
 def grid_rows(state: StudyState) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from neurosweep.cli.outcomes import grid_rows, last_failures, round_costs
 from neurosweep.core.clock import parse_iso
 from neurosweep.core.errors import DataError
 from neurosweep.core.layout import Home, StudyDir
+from neurosweep.records.endings import refilled_kinds
 from neurosweep.records.score_files import read_scores
 from neurosweep.records.state import Phase, StudyState, TrialState
 from neurosweep.records.trial import Purpose
@@ -73,6 +74,7 @@ def summarize(
         "chance": dict(state.created["data_info"].get("chance", {})),
         "improvements": [best.to_dict() for best in improvements(state)],
         "failures": status.kinds,
+        "refilled": refilled_kinds(state),
         "errors": last_failures(study, state),
         "pace": pace(state, now),
         "throttle": throttle_of(state),

@@ -7,7 +7,6 @@ from typing import Any
 
 from neurosweep.cli import exits
 from neurosweep.cli.console import Console
-from neurosweep.cli.outcomes import ended_why, said
 from neurosweep.cli.parser import hint
 from neurosweep.cli.summary import show_path
 from neurosweep.cli.wording import changes_text, cost_text, duration, interval_text
@@ -15,6 +14,7 @@ from neurosweep.core.clock import SystemClock
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import StudyDir
 from neurosweep.records.cost import held_seconds, trial_cost
+from neurosweep.records.endings import ended_why, meaning, said
 from neurosweep.records.fold import load_state
 from neurosweep.records.log_tail import log_path, log_tail
 from neurosweep.records.mlflow_names import clean_text
@@ -75,6 +75,7 @@ def trial_data(
         "round": plan.round,
         "state": trial.phase.value,
         **_meaning(state, kind),
+        **({"meaning": meaning(last)} if last is not None and last.kind is kind else {}),
         "ended_why": "" if last is None else ended_why(state, plan.trial, last.number),
         "overrides": dict(plan.overrides),
         "seed": plan.seed,
@@ -107,7 +108,7 @@ def _attempt(study: StudyDir, attempt: AttemptState, now: float) -> dict[str, An
         "attempt": attempt.number,
         "outcome": None if attempt.outcome is None else attempt.outcome.value,
         "kind": attempt.kind.value,
-        "error": {**attempt.error, "text": said(study, attempt)} if attempt.error else {},
+        "error": {**attempt.error, "text": said(attempt, study.root)} if attempt.error else {},
         "job": attempt.job,
         "host": attempt.host,
         "started": attempt.started_t or None,

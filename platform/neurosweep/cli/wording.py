@@ -88,8 +88,9 @@ def failures_text(failures: Mapping[str, int]) -> str:
 
 def failure_lines(error: Mapping[str, Any]) -> list[str]:
     """Return what the last failure of a kind said, what to do, and where its log is."""
-    said = clean_text(error["text"], 240)
-    lines = [f"  {error['kind']}, last {error['trial']}: {said or error['meaning']}"]
+    what = error["kind"] + (f" ({error['type']})" if error["type"] else "")
+    said = clean_text(error["text"], 240) or error["meaning"]
+    lines = [f"  {error['count']} {what}, last {error['trial']}: {said}"]
     if error["advice"]:
         lines.append(f"    {error['meaning']}; {error['advice']}")
     return [*lines, f"    log: {show_path(error['log'])}"]

@@ -9,6 +9,7 @@ from typing import Any
 from neurosweep.core.config import flatten
 from neurosweep.core.files import canonical_json
 from neurosweep.records.cost import round_cost
+from neurosweep.records.endings import meaning, why
 from neurosweep.records.mlflow_names import clean_text, run_name
 from neurosweep.records.mlflow_points import (
     Point,
@@ -200,12 +201,9 @@ def _trial_tags(state: StudyState, trial: TrialState) -> dict[str, str]:
         "ns.source": plan.source,
     }
     if trial.kind is not Kind.NONE:
-        policy = POLICY[trial.kind]
-        tags["ns.meaning"] = (
-            f"{policy.meaning}; {policy.advice}" if policy.advice else policy.meaning
-        )
-    if attempt.error:
-        tags["ns.error"] = clean_text(
-            f"{attempt.error.get('type', '')}: {attempt.error.get('text', '')}", 1000
-        )
+        advice = POLICY[trial.kind].advice
+        tags["ns.meaning"] = f"{meaning(attempt)}; {advice}" if advice else meaning(attempt)
+    text = why(state, plan.trial, attempt)
+    if text:
+        tags["ns.error"] = clean_text(text, 1000)
     return tags

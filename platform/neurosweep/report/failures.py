@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from neurosweep.records import endings
+from neurosweep.records.endings import meaning, why
 from neurosweep.records.log_tail import log_tail
 from neurosweep.records.mlflow_names import clean_text
 from neurosweep.records.state import Phase, TrialState
-from neurosweep.records.trial import POLICY, Kind
+from neurosweep.records.trial import POLICY
 from neurosweep.report.data import ReportData
 
 LOG_LINES = 25
@@ -22,19 +24,17 @@ def failure_rows(data: ReportData) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0].value)):
         first = next(trial for trial in failed if trial.kind is kind)
-        error = first.attempts[-1].error if first.attempts else {}
-        type_ = "" if error.get("type") == kind.value else f"{error.get('type', '')}: "
-        text = str(error.get("text", "")).replace(f"{data.study.root}/", "")
-        message = clean_text(type_ + text, 200)
+        last = first.attempts[-1] if first.attempts else None
+        text = "" if last is None else why(data.state, first.plan.trial, last, data.study.root)
         rows.append(
             {
                 "kind": kind.value,
                 "count": count,
                 "share": round(100 * count / max(counts.values())),
-                "meaning": POLICY[kind].meaning,
+                "meaning": POLICY[kind].meaning if last is None else meaning(last),
                 "advice": POLICY[kind].advice,
                 "trial": first.plan.trial,
-                "message": message.strip(": "),
+                "message": clean_text(text, 200),
                 "log": _log(data, first),
             }
         )
@@ -50,14 +50,4 @@ def _log(data: ReportData, trial: TrialState) -> str:
 
 def refilled_text(data: ReportData) -> str:
     """Return a sentence about attempts that the infrastructure broke and that were run again."""
-    kinds = Counter(
-        attempt.kind.value
-        for trial in data.state.trials.values()
-        for attempt in trial.attempts[:-1]
-        if attempt.kind is not Kind.NONE
-    )
-    if not kinds:
-        return ""
-    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-    num = sum(kinds.values())
-    return f"{num} attempt{'s' * (num > 1)} failed with the infrastructure and ran again: {listed}."
+    return endings.refilled_text(endings.refilled_kinds(data.state))

@@ -11,6 +11,7 @@ from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, StudyDir
 from neurosweep.core.plugins import near_misses
 from neurosweep.records.cost import Cost, study_cost
+from neurosweep.records.endings import failed_kinds
 from neurosweep.records.fold import load_state
 from neurosweep.records.state import Phase, RoundState, StudyState
 from neurosweep.records.trial import Purpose
@@ -72,7 +73,7 @@ class StudyStatus:
     rounds
         Every round so far.
     kinds
-        Kind of failure to its number of attempts, all purposes.
+        Kind of failure to its number of failed trials, all purposes.
     cost
         Of all attempts, running ones included.
     hours
@@ -152,7 +153,7 @@ def status_of(state: StudyState, driver: str, now: float) -> StudyStatus:
         best=top_trials(state, _TOP),
         floor=floor_of(state),
         rounds=[_round(state, r) for _, r in sorted(state.rounds.items())],
-        kinds=_kinds(state),
+        kinds=failed_kinds(state),
         cost=study_cost(state, now),
         hours=hours_used(state, now),
         seconds=max(end - parse_iso(state.created_t), 0.0),
@@ -230,7 +231,3 @@ def _round(state: StudyState, round_state: RoundState) -> RoundStatus:
         best=None if round_state.best is None else dict(round_state.best),
         fallback=sum(trial.plan.source == "fallback" for trial in trials),
     )
-
-
-def _kinds(state: StudyState) -> dict[str, int]:
-@@
