@@ -79,4 +79,7 @@ def test_every_kind_of_failure_keeps_its_name_and_its_place(
     hoard = state.trials[BY_NAME["hoard"]].attempts[0].error["text"]
     assert "exceeded memory limit" in hoard or "OUT_OF_MEMORY" in hoard
     assert "disk is full" in state.trials[BY_NAME["fill_disk"]].attempts[2].error["text"]
-    assert "a_library_that_nobody_has" in state.trials[BY_NAME["import_error"]].attempts[0].error["text"]
+    assert (
+        "a_library_that_nobody_has"
+        in state.trials[BY_NAME["import_error"]].attempts[0].error["text"]
+    )
