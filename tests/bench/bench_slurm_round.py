@@ -2,9 +2,9 @@
 
 In every repetition each way runs the same number of tasks of the same length once, one after
 the other, on one development cluster: a bare ``sbatch --array`` whose tasks start the same
-interpreter and sleep; a bare one whose tasks also import what a trial imports; submitit's own
-``map_array`` and ``results()``; a round of neurosweep; and, with ``--hydra PYTHON``, a multirun of
-Hydra's submitit launcher from an environment of its own. Ratios are taken within a repetition,
+interpreter and sleep; submitit's own ``map_array`` and ``results()``; a round of neurosweep; and,
+with ``--hydra PYTHON``, a multirun of Hydra's submitit launcher from an environment of its own; with
+``--imports`` also a bare array whose tasks import what a trial imports. Ratios are taken within a repetition,
 and their median over the repetitions is printed::
 
     python tests/bench/bench_slurm_round.py --pairs 5 --hydra HYDRA_ENV/bin/python
@@ -60,9 +60,13 @@ class Bench:
         script = self.folder / f"{name}.sh"
         script.write_text(f"#!/bin/bash\nexec {sys.executable} -u -c '{code}'\n")
         words = [f"--array=0-{self.tasks - 1}%{self.slots}", f"--job-name={name}"]
-        words += ["--mem=256M", "--time=10", f"--output={self.folder}/%A_%a.log", "--wait"]
+        words += ["--mem=256M", "--time=10", f"--output={self.folder}/%A_%a.log"]
         began = time.monotonic()
-        run_sbatch([*words, str(script)])
+        job = run_sbatch([*words, str(script)])
+        while subprocess.run(
+            ["squeue", "-h", "-j", job], check=True, capture_output=True
+        ).stdout.strip():
+            time.sleep(0.5)
         return accounted(name, time.monotonic() - began)
 
     def bare(self, name: str) -> Makespan:
@@ -155,6 +159,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--slots", type=int, default=8)
+    parser.add_argument("--imports", action="store_true")
     parser.add_argument("--hydra", default="", help="python of an environment with the launcher")
     args = parser.parse_args()
     rows: list[dict[str, Makespan]] = []
@@ -165,9 +170,10 @@ def main() -> int:
         ways: dict[str, Callable[[str], Makespan]] = {
             "bare": bench.bare,
             "neurosweep": bench.neurosweep,
-            "bare_imports": bench.bare_imports,
             "submitit": bench.submitit,
         }
+        if args.imports:
+            ways["bare_imports"] = bench.bare_imports
         if args.hydra:
             ways["hydra"] = bench.hydra
         for number in range(args.pairs):
