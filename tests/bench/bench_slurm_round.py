@@ -2,10 +2,10 @@
 
 In every repetition each way runs the same number of tasks of the same length once, one after
 the other, on one development cluster: a bare ``sbatch --array`` whose tasks start the same
-interpreter and sleep; submitit's own ``map_array`` and ``results()``; a round of neurosweep; and,
-with ``--hydra PYTHON``, a multirun of Hydra's submitit launcher from an environment of its own; with
-``--imports`` also a bare array whose tasks import what a trial imports. Ratios are taken within a repetition,
-and their median over the repetitions is printed::
+interpreter and sleep; submitit's own ``map_array`` and ``results()``; a round of neurosweep;
+with ``--imports`` also a bare array whose tasks import what a trial imports; and with ``--hydra
+PYTHON`` a multirun of Hydra's submitit launcher from an environment of its own. Ratios are taken
+within a repetition, and their median over the repetitions is printed::
 
     python tests/bench/bench_slurm_round.py --pairs 5 --hydra HYDRA_ENV/bin/python
 """
