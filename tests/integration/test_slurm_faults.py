@@ -191,7 +191,7 @@ def exits_of(slurm, job):
 def test_preempted_again_and_again(template, slurm, on, tmp_path):
     faults = tuple(
         TaskFault(Event.PREEMPT, array=1, task=HIT, restart=restart, at=at)
-        for restart, at in enumerate(["claim.json", "started", "claim.json", "heartbeat.json"])
+        for restart, at in enumerate(["claim.json", "heartbeat.json", "claim.json", "heartbeat.json"])
     )
     script = FaultScript(tasks=faults, kill_wait_s=0.05, requeue_wait_s=0.1)
     found = check(run(template, slurm, on, tmp_path, script), slurm)
