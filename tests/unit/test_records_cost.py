@@ -33,7 +33,7 @@ def attempt(intended=0.0, queue=0.0, seconds=3600.0, *, number=1, ended=True, **
         outcome=(Outcome.DONE if done else Outcome.FAILED) if ended else None,
         kind=Kind.NONE if done else Kind.PREEMPTED,
         seconds=seconds if ended else 0.0,
-        held_s=other.pop("held_s", seconds if ended else 0.0),
+        held_s=other.pop("held_s", seconds if ended and seconds else None),
         **other,
     )
 
@@ -86,6 +86,11 @@ def test_a_job_that_was_killed_and_said_nothing_costs_until_its_end_was_noticed(
     assert held_seconds(killed) == pytest.approx(600.0)
     never = AttemptState(1, outcome=Outcome.FAILED, ended_t=utc_iso(T0 + 99.0))
     assert held_seconds(never) == 0.0
+
+
+def test_a_job_that_its_scheduler_counts_nothing_for_costs_nothing():
+    stopped = attempt(0.0, 10.0, 0.0, done=False, held_s=0.0, ended_t=utc_iso(T0 + 14.0))
+    assert held_seconds(stopped) == 0.0
 
 
 def test_two_slots_that_work_all_the_time_are_not_idle():

@@ -135,8 +135,8 @@ def held_seconds(attempt: AttemptState, now: float | None = None) -> float:
     end was noticed.
     """
     ended = attempt.outcome is not None
-    if ended and (attempt.held_s or attempt.seconds):
-        return max(attempt.held_s, attempt.seconds)
+    if ended and (attempt.held_s is not None or attempt.seconds):
+        return max(attempt.held_s or 0.0, attempt.seconds)
     end = parse_iso(attempt.ended_t) if ended and attempt.ended_t else now
     if end is None or not attempt.started_t:
         return 0.0
@@ -220,7 +220,7 @@ def _ran(attempt: AttemptState, held: float) -> float:
     """Return for how long a job surely ran: its successor in the slot may be there already."""
     if attempt.outcome is None:
         return held
-    return attempt.seconds or max(attempt.held_s - _WHOLE_S, 0.0)
+    return attempt.seconds or max((attempt.held_s or 0.0) - _WHOLE_S, 0.0)
 
 
 def _peak(spans: list[_Span]) -> int:

@@ -129,6 +129,6 @@ def _attempt(attempt: AttemptState, canonical: bool) -> dict[str, Any]:
             "gpus": attempt.gpus,
             "restarts": attempt.restarts,
             "queue_s": attempt.queue_s,
-            "held_s": attempt.held_s,
+            "held_s": attempt.seconds if attempt.held_s is None else attempt.held_s,
         }
     return data

@@ -166,7 +166,8 @@ def _ended(state: StudyState, data: Mapping[str, Any], t: str) -> None:
     attempt.cores = int(data.get("cores", 1))
     attempt.gpus = int(data.get("gpus", 0))
     attempt.restarts = int(data.get("restarts", 0))
-    attempt.held_s = max(float(data.get("held_s", 0.0)), attempt.seconds)
+    held_s = data.get("held_s")
+    attempt.held_s = None if held_s is None else max(float(held_s), attempt.seconds)
     attempt.predictions_sha = str(data.get("predictions_sha", ""))
     attempt.progressed = bool(data.get("progressed"))
     if attempt.outcome is Outcome.DONE:

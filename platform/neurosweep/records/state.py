@@ -45,7 +45,7 @@ class AttemptState:
         Whether it saved what its successor goes on from.
     held_s
         Seconds for which the scheduler counts its cores and GPUs; at least `seconds`. Of an open
-        attempt what its job said last, where somebody asked for it, else 0.
+        attempt what its job said last, where somebody asked for it. None when nobody said it.
     """
 
     number: int
@@ -64,7 +64,7 @@ class AttemptState:
     gpus: int = 0
     restarts: int = 0
     queue_s: float = 0.0
-    held_s: float = 0.0
+    held_s: float | None = None
     progressed: bool = False
     intended_t: str = ""
     predictions_sha: str = ""

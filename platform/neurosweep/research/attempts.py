@@ -225,7 +225,9 @@ class AttemptDesk:
             "restarts": max(view.restarts, self._watch.claimed(files).restart),
         }
         # Where the scheduler does not say it, the job did, with its last sign of life.
-        held_s = held_seconds(files.heartbeat) if view.held_s is None else view.held_s
+        # A job that said nothing yet may have been killed later than that.
+        said_s = held_seconds(files.heartbeat) or None
+        held_s = said_s if view.held_s is None else view.held_s
         if held_s is not None:
             data["held_s"] = round(held_s, 3)
         if scored is not None:

@@ -80,7 +80,7 @@ def note_held(study: StudyDir, state: StudyState) -> None:
     """
     for name, attempt in _running(state):
         files = study.trial(name).attempt(attempt.number)
-        attempt.held_s = held_seconds(files.heartbeat) or 0.0
+        attempt.held_s = held_seconds(files.heartbeat)
 
 
 def _running(state: StudyState) -> Iterator[tuple[str, AttemptState]]:
@@ -111,7 +111,7 @@ class Spending:
         Files are read only where the time since the starts would be enough.
         """
         for _, attempt in _running(state):
-            attempt.held_s = 0.0  # what was said before is too little by now
+            attempt.held_s = None  # what was said before is too little by now
         if hours_used(state, self._clock.now()) < limit:
             return False
         now = self._clock.monotonic()
