@@ -191,7 +191,9 @@ def exits_of(slurm, job):
 def test_preempted_again_and_again(template, slurm, on, tmp_path):
     faults = tuple(
         TaskFault(Event.PREEMPT, array=1, task=HIT, restart=restart, at=at)
-        for restart, at in enumerate(["claim.json", "heartbeat.json", "claim.json", "heartbeat.json"])
+        for restart, at in enumerate(
+            ["claim.json", "heartbeat.json", "claim.json", "heartbeat.json"]
+        )
     )
     script = FaultScript(tasks=faults, kill_wait_s=0.05, requeue_wait_s=0.1)
     found = check(run(template, slurm, on, tmp_path, script), slurm)
@@ -276,7 +278,9 @@ SOON = TaskFault(Event.SHOW, array=1, at="queued", text="PENDING", for_s=0.5)
 
 
 def test_what_slurm_denies_at_first_is_not_submitted_again(template, slurm, on, tmp_path):
-    check(run(template, slurm, on, tmp_path, FaultScript(commands=DENIED, tasks=(SOON,))), slurm)
+    with mock.patch.object(slurm_adopt, "SETTLED_S", 10.0):
+        study = run(template, slurm, on, tmp_path, FaultScript(commands=DENIED, tasks=(SOON,)))
+    check(study, slurm)
     assert slurm.calls()["sbatch"] == 1
     assert len(slurm.notes("start")) == TRIALS
 

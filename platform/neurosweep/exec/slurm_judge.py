@@ -13,7 +13,13 @@ from neurosweep.core.files import read_json
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.claim import Claim, read_claim
 from neurosweep.exec.protocol import TaskPhase, TaskView
-from neurosweep.exec.slurm_state import ENDED, MAY_RETURN, view_of
+from neurosweep.exec.slurm_state import (
+    ENDED,
+    HOPELESS,
+    MAY_RETURN,
+    WAITS_FOR_A_PERSON,
+    view_of,
+)
 from neurosweep.exec.slurm_watch import Sighting
 from neurosweep.exec.status import EXIT_YIELDED
 from neurosweep.records.trial import Kind
@@ -60,6 +66,18 @@ def judge(seen: Sighting, job_id: str, *, requeue: bool) -> TaskView | None:
         reason = f"job {job_id} left squeue {absent_s:.0f} s ago and {said}"
         return TaskView(TaskPhase.GONE, job_id, reason, kind_hint=Kind.LOST)
     return None
+
+
+def held_up(array: str, reason: str) -> str:
+    """Return what a person must know of an array that waits in vain; empty for any other."""
+    if reason in HOPELESS:
+        return (
+            f"array {array} will not start ({reason}): change the profile, then cancel and resume; "
+            "`neurosweep doctor --on slurm:PROFILE` says what does not fit"
+        )
+    if reason in WAITS_FOR_A_PERSON:
+        return f"array {array} waits for an administrator of the cluster ({reason})"
+    return ""
 
 
 def claim_of(files: AttemptDir, job_id: str) -> Claim | None:

@@ -21,15 +21,9 @@ from neurosweep.exec.protocol import (
     require_folders,
 )
 from neurosweep.exec.slurm_adopt import find_jobs
-from neurosweep.exec.slurm_judge import explained, finished_view, judge
+from neurosweep.exec.slurm_judge import explained, finished_view, held_up, judge
 from neurosweep.exec.slurm_parts import Part, PartBook
-from neurosweep.exec.slurm_state import (
-    HOPELESS,
-    STUCK,
-    STUCK_REASONS,
-    WAITS_FOR_A_PERSON,
-    run_slurm,
-)
+from neurosweep.exec.slurm_state import STUCK, STUCK_REASONS, run_slurm
 from neurosweep.exec.slurm_throttle import HARMLESS, Load, Throttle
 from neurosweep.exec.slurm_watch import POOL_KEY, SlurmWatch
 from neurosweep.records.trial import Kind
@@ -307,7 +301,7 @@ class SlurmExecutor:
         task.view = view
         row = seen.row if seen.queued else None
         stuck = row is not None and (row.word in STUCK or row.reason in STUCK_REASONS)
-        task.held_up = "" if row is None else _held_up(task.array, row.reason)
+        task.held_up = "" if row is None else held_up(task.array, row.reason)
         if task.held_up and task.array not in self._warned:
             self._warned.add(task.array)
             logger.warning("%s", task.held_up)
@@ -354,15 +348,3 @@ class SlurmExecutor:
                 if not task.came_back:
                     self._doomed.pop(task.job_id, None)
         return report
-
-
-def _held_up(array: str, reason: str) -> str:
-    """Return what a person must know of an array that waits in vain; empty for any other."""
-    if reason in HOPELESS:
-        return (
-            f"array {array} will not start ({reason}): change the profile, then cancel and resume; "
-            "`neurosweep doctor --on slurm:PROFILE` says what does not fit"
-        )
-    if reason in WAITS_FOR_A_PERSON:
-        return f"array {array} waits for an administrator of the cluster ({reason})"
-    return ""
