@@ -7,9 +7,9 @@ from pathlib import Path
 
 from neurosweep.cli.checks import Finding
 from neurosweep.cli.cluster_facts import ClusterFacts, NodeGroup, minutes_of
+from neurosweep.cli.cluster_rights import AREA, bad, doubtful, good, right_checks
 from neurosweep.exec.profiles import Profile
 
-AREA = "cluster"
 _MB = 1024
 
 
@@ -25,37 +25,23 @@ def profile_checks(profile: Profile, cluster: ClusterFacts) -> Iterator[Finding]
     """
     if not cluster.settings:
         fix = "log in to a login node, check SLURM_CONF, or ask your administrator"
-        yield _bad("controller", "does not answer: `scontrol show config` failed", fix)
+        yield bad("controller", "does not answer: `scontrol show config` failed", fix)
         return
     version = cluster.settings.get("SLURM_VERSION", "of an unknown version")
     name = cluster.settings.get("ClusterName", "unnamed")
-    yield _good("controller", f"cluster {name}, SLURM {version}")
+    yield good("controller", f"cluster {name}, SLURM {version}")
     partitions = _partitions(profile, cluster)
     if isinstance(partitions, Finding):
         yield partitions
     else:
         yield from _partition_checks(profile, cluster, partitions)
         yield from _node_checks(profile, cluster.nodes(",".join(partitions)))
-    yield from _right_checks(profile, cluster)
-    yield _array_check(profile, cluster)
-    yield _queue_check(profile, cluster, [] if isinstance(partitions, Finding) else partitions)
+    yield from right_checks(profile, cluster, [] if isinstance(partitions, Finding) else partitions)
     yield _accounting_check(cluster)
     if not isinstance(partitions, Finding):
         yield _preemption_check(profile, cluster, partitions)
     yield _slots_check(profile)
     yield _request_check(profile, cluster)
-
-
-def _good(name: str, detail: str) -> Finding:
-    return Finding(AREA, name, "ok", detail)
-
-
-def _bad(name: str, detail: str, fix: str) -> Finding:
-    return Finding(AREA, name, "missing", detail, fix)
-
-
-def _doubtful(name: str, detail: str, fix: str) -> Finding:
-    return Finding(AREA, name, "warning", detail, fix)
 
 
 def _partitions(profile: Profile, cluster: ClusterFacts) -> list[str] | Finding:
@@ -64,13 +50,13 @@ def _partitions(profile: Profile, cluster: ClusterFacts) -> list[str] | Finding:
         default = cluster.default_partition()
         if default is None:
             fix = f"set partition to one of: {known}"
-            return _bad("partition", "the profile names none and the cluster has no default", fix)
+            return bad("partition", "the profile names none and the cluster has no default", fix)
         return [default]
     names = [name.strip() for name in profile.partition.split(",")]
     absent = [name for name in names if name not in cluster.partitions]
     if absent:
         fix = f"set partition to one of: {known}"
-        return _bad("partition", f"there is no partition {', '.join(absent)}", fix)
+        return bad("partition", f"there is no partition {', '.join(absent)}", fix)
     return names
 
 
@@ -82,14 +68,14 @@ def _partition_checks(
         row = cluster.partitions[name]
         state = row.get("State", "UP")
         if state == "UP":
-            yield _good("partition", f"{name} is up, {row.get('TotalNodes', '?')} nodes")
+            yield good("partition", f"{name} is up, {row.get('TotalNodes', '?')} nodes")
         else:
             fix = f"wait until it is up again, or set partition to another of: {known}"
-            yield _bad("partition", f"{name} is {state}", fix)
+            yield bad("partition", f"{name} is {state}", fix)
         limit = minutes_of(row.get("MaxTime", "UNLIMITED"))
         wanted = profile.minutes
         if limit is None:
-            yield _good("time limit", f"{name} has none")
+            yield good("time limit", f"{name} has none")
         elif wanted is not None and wanted > limit:
             detail = f"minutes = {wanted}, and {name} allows {limit:g}"
             fix = f"set minutes = {int(limit)}" + (
@@ -97,10 +83,10 @@ def _partition_checks(
                 if profile.requeue
                 else ", or requeue = true so that a longer trial goes on after its end"
             )
-            yield _bad("time limit", detail, fix)
+            yield bad("time limit", detail, fix)
         else:
             asked = "the study's trial_minutes + 1" if wanted is None else f"{wanted} min"
-            yield _good("time limit", f"{asked} of at most {limit:g} min on {name}")
+            yield good("time limit", f"{asked} of at most {limit:g} min on {name}")
 
 
 def _node_checks(profile: Profile, nodes: list[NodeGroup]) -> Iterator[Finding]:
@@ -112,7 +98,7 @@ def _node_checks(profile: Profile, nodes: list[NodeGroup]) -> Iterator[Finding]:
         fix = "ask your administrator; until then fewer trials run at a time"
         yield Finding(AREA, "nodes", state, f"{usable} of {num} can run jobs ({states})", fix)
     else:
-        yield _good("nodes", f"all {num} can run jobs")
+        yield good("nodes", f"all {num} can run jobs")
     if not nodes:
         return
     wanted_mb = None if profile.mem_gb is None else profile.mem_gb * _MB
@@ -125,19 +111,19 @@ def _node_checks(profile: Profile, nodes: list[NodeGroup]) -> Iterator[Finding]:
         if wanted is not None and wanted > most:
             detail = f"a task takes {wanted / scale:g}{unit}, the largest node has {room}"
             value = int(most) if name == "cores" else int(most / scale * 10) / 10
-            yield _bad(name, detail, f"set {key} = {value} or less")
+            yield bad(name, detail, f"set {key} = {value} or less")
         else:
             asked = "the cluster's default" if wanted is None else f"{wanted / scale:g}{unit}"
-            yield _good(name, f"a task takes {asked}, the largest node has {room}")
+            yield good(name, f"a task takes {asked}, the largest node has {room}")
     yield _gpu_check(profile, nodes)
     fitting = [group for group in nodes if _fits(profile, group)]
     if fitting:
         tasks = sum(group.count * _tasks_on(profile, group) for group in fitting)
         where = ", ".join(group.names for group in fitting)
-        yield _good("fit", f"{tasks} tasks at a time at most, on {where}")
+        yield good("fit", f"{tasks} tasks at a time at most, on {where}")
     else:
         fix = "lower cores, mem_gb or gpus until one node has all of them together"
-        yield _bad("fit", "no node has cores, memory, GPUs and features of a task together", fix)
+        yield bad("fit", "no node has cores, memory, GPUs and features of a task together", fix)
 
 
 def _gpu_check(profile: Profile, nodes: list[NodeGroup]) -> Finding:
@@ -147,19 +133,19 @@ def _gpu_check(profile: Profile, nodes: list[NodeGroup]) -> Finding:
             kinds[kind] = max(kinds.get(kind, 0), count)
     there = ", ".join(f"{count} x {kind or 'gpu'}" for kind, count in kinds.items())
     if not profile.gpus:
-        return _good("gpus", f"none asked for; a node has {there or 'none'}")
+        return good("gpus", f"none asked for; a node has {there or 'none'}")
     if not kinds:
         fix = "choose a partition with GPUs, or set gpus = 0"
-        return _bad("gpus", "the nodes of this partition have none", fix)
+        return bad("gpus", "the nodes of this partition have none", fix)
     if profile.gpu_type is not None and profile.gpu_type not in kinds:
         named = ", ".join(kind for kind in kinds if kind)
         fix = f"set gpu_type to one of: {named}" if named else "leave gpu_type out"
-        return _bad("gpus", f"there is no type {profile.gpu_type}; a node has {there}", fix)
+        return bad("gpus", f"there is no type {profile.gpu_type}; a node has {there}", fix)
     most = kinds[profile.gpu_type] if profile.gpu_type else max(kinds.values())
     if profile.gpus > most:
         detail = f"a task takes {profile.gpus}, a node has {there}"
-        return _bad("gpus", detail, f"set gpus = {most} or less")
-    return _good("gpus", f"a task takes {profile.gpus}, a node has {there}")
+        return bad("gpus", detail, f"set gpus = {most} or less")
+    return good("gpus", f"a task takes {profile.gpus}, a node has {there}")
 
 
 def _tasks_on(profile: Profile, group: NodeGroup) -> int:
@@ -180,122 +166,47 @@ def _fits(profile: Profile, group: NodeGroup) -> bool:
     return group.usable and _tasks_on(profile, group) >= 1
 
 
-def _right_checks(profile: Profile, cluster: ClusterFacts) -> Iterator[Finding]:
-    enforced = cluster.settings.get("AccountingStorageEnforce", "none").lower()
-    accounts = sorted({row["account"] for row in cluster.associations if row.get("account")})
-    if profile.account is None:
-        yield _good("account", f"your default; you have {', '.join(accounts) or 'none registered'}")
-    elif not accounts:
-        if enforced in ("none", "(null)", ""):
-            yield _good("account", f"{profile.account}; accounts are not enforced here")
-        else:
-            fix = "ask your administrator for an account, or leave the key out"
-            yield _doubtful("account", "sacctmgr lists no account of yours", fix)
-    elif profile.account in accounts:
-        yield _good("account", profile.account)
-    else:
-        state = "warning" if enforced in ("none", "(null)", "") else "missing"
-        fix = f"set account to one of: {', '.join(accounts)}"
-        yield Finding(AREA, "account", state, f"{profile.account} is not one of yours", fix)
-    if profile.qos is not None:
-        if cluster.qualities and profile.qos not in cluster.qualities:
-            fix = f"set qos to one of: {', '.join(cluster.qualities)}"
-            yield _bad("qos", f"there is no qos {profile.qos}", fix)
-        else:
-            yield _good("qos", profile.qos)
-
-
-def _array_check(profile: Profile, cluster: ClusterFacts) -> Finding:
-    largest = cluster.settings.get("MaxArraySize", "")
-    if not largest.isdecimal():
-        return _doubtful("arrays", "the cluster does not say MaxArraySize", "ask for it")
-    if profile.max_array <= int(largest):
-        return _good("arrays", f"max_array = {profile.max_array} of at most {largest}")
-    detail = f"max_array = {profile.max_array}, and MaxArraySize is {largest}"
-    return _bad("arrays", detail, f"set max_array = {largest}")
-
-
-def _queue_check(profile: Profile, cluster: ClusterFacts, partitions: list[str]) -> Finding:
-    """Compare a round with the number of jobs that a user may have queued and running."""
-    limits = _submit_limits(profile, cluster, partitions)
-    if not limits or "limits" not in cluster.settings.get("AccountingStorageEnforce", "").lower():
-        return _good("queue", "no limit on your tasks in the queue is known")
-    most, where = min(limits)
-    detail = f"at most {most} jobs of yours at a time, waiting ones counted ({where})"
-    if profile.max_array <= most:
-        return _good("queue", detail)
-    fix = (
-        f"keep trials_per_round at {most} or less, all your studies together, or ask your "
-        f"administrator for more; max_array = {most} says that you know"
-    )
-    return _doubtful("queue", f"{detail}; sbatch refuses a larger round", fix)
-
-
-def _submit_limits(
-    profile: Profile, cluster: ClusterFacts, partitions: list[str]
-) -> list[tuple[int, str]]:
-    rows = [
-        row
-        for row in cluster.associations
-        if profile.account in (None, row.get("account"))
-        and row.get("partition") in (None, "", *partitions)
-    ]
-    named = [
-        (row.get(field, ""), f"{name} of your account")
-        for row in rows
-        for field, name in (("maxsubmit", "MaxSubmit"), ("grpsubmit", "GrpSubmit"))
-    ]
-    qualities = {profile.qos or row.get("defaultqos") or row.get("qos", "") for row in rows}
-    qualities |= {cluster.partitions[name].get("QoS", "") for name in partitions}
-    named += [
-        (cluster.qualities.get(name, ""), f"MaxSubmitPU of qos {name}")
-        for name in sorted(qualities)
-        if name
-    ]
-    return [(int(limit), where) for limit, where in named if limit.isdecimal()]
-
-
 def _accounting_check(cluster: ClusterFacts) -> Finding:
     code, text = cluster.run(["sacct", "-X", "-n", "-P", "-S", "now-1minutes", "-o", "JobID"])
     if code == 0 and not cluster.settings.get("AccountingStorageType", "").endswith("none"):
-        return _good("accounting", "sacct answers")
+        return good("accounting", "sacct answers")
     said = text.splitlines()[0][:200] if text else "this cluster stores no accounting"
     fix = (
         "ask your administrator; without it the end of a task that left no status is seen "
         "only while squeue still shows it, and hours are the tasks' own"
     )
-    return _doubtful("accounting", said, fix)
+    return doubtful("accounting", said, fix)
 
 
 def _preemption_check(profile: Profile, cluster: ClusterFacts, names: list[str]) -> Finding:
     settings = cluster.settings
     modes = {cluster.partitions[name].get("PreemptMode", "OFF").upper() for name in names}
     if settings.get("PreemptType", "preempt/none") == "preempt/none" or modes <= {"OFF"}:
-        return _good("preemption", "jobs of this partition are not preempted")
+        return good("preemption", "jobs of this partition are not preempted")
     mode = ", ".join(sorted(modes))
     graces = sorted({cluster.partitions[name].get("GraceTime", "0") for name in names})
     warned = "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
     detail = f"mode {mode}, grace time {'/'.join(graces)} s"
     if "REQUEUE" in modes and not profile.requeue:
         fix = "requeue = true saves the work: SLURM starts the same task again, and it goes on"
-        return _doubtful("preemption", f"{detail}; requeue = false", fix)
+        return doubtful("preemption", f"{detail}; requeue = false", fix)
     if graces == ["0"]:
         fix = "ask your administrator for a GraceTime; work since the last save is lost until then"
-        return _doubtful("preemption", f"{detail}: a task has no time to save", fix)
+        return doubtful("preemption", f"{detail}: a task has no time to save", fix)
     if not warned:
         fix = "ask for SlurmctldParameters=preempt_send_user_signal, which warns tasks earlier"
-        return _doubtful("preemption", f"{detail}, and the only warning is SIGTERM", fix)
-    return _good("preemption", f"{detail}; a task is warned, saves, and goes on after it")
+        return doubtful("preemption", f"{detail}, and the only warning is SIGTERM", fix)
+    return good("preemption", f"{detail}; a task is warned, saves, and goes on after it")
 
 
 def _slots_check(profile: Profile) -> Finding:
     if profile.slots_file is None:
-        return _good("slots file", "none: drivers do not know of each other")
+        return good("slots file", "none: drivers do not know of each other")
     folder = Path(profile.slots_file).expanduser().parent
     if folder.is_dir():
-        return _good("slots file", profile.slots_file)
+        return good("slots file", profile.slots_file)
     fix = f"make the folder, on a file system that all login nodes share: mkdir -p {folder}"
-    return _bad("slots file", f"{folder} does not exist", fix)
+    return bad("slots file", f"{folder} does not exist", fix)
 
 
 def request_words(profile: Profile) -> list[str]:
@@ -324,6 +235,6 @@ def _request_check(profile: Profile, cluster: ClusterFacts) -> Finding:
     code, text = cluster.run(words)
     said = text.removeprefix("sbatch: ").splitlines()[-1][:200] if text else ""
     if code == 0:
-        return _good("request", said or "sbatch would take it")
+        return good("request", said or "sbatch would take it")
     fix = f"change what it names; try it with: {' '.join(words)}"
-    return _bad("request", f"sbatch refuses one task: {said}", fix)
+    return bad("request", f"sbatch refuses one task: {said}", fix)

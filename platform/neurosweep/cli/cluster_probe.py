@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosweep.cli.checks import Finding
-from neurosweep.cli.cluster_checks import AREA
+from neurosweep.cli.cluster_rights import AREA
 from neurosweep.core.clock import utc_iso
 from neurosweep.core.errors import DataError, ExecutorError
 from neurosweep.core.files import atomic_write_json, read_json
