@@ -71,7 +71,9 @@ def test_requests_without_a_driver_are_kept_for_the_next_one(study, capsys):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("trial", "stop", "r01t000"), ["no trial 'r01t000' to stop", "have not ended: none"]),
+        (("trial", "stop", "r01t000"), ["r01t000 has ended already: scored; nothing to stop"]),
+        (("trial", "stop", "r01t001"), ["r01t001 has ended already: user_error"]),
+        (("trial", "stop", "r09t000", "--study", "small"), ["r09t000"]),
         (("trial", "clone", "f000"), ["f000: is outside the search; only search trials"]),
         (("trial", "clone", "r01t00"), ["r01t00"]),
         (
@@ -229,3 +231,30 @@ def test_a_request_is_not_read_half_written(study):
     thread.join()
     assert set(seen) <= {"poll"}
     assert list(study.control_dir.glob("*.refused")) == []
+
+
+def test_a_study_cancelled_without_a_driver_says_what_it_came_to_and_has_its_page(study, capsys):
+    told = say(study, capsys, "study", "cancel", study.study_id, "--reason", "enough")
+    assert told.code == exits.OK
+    assert "incomplete (enough), " in told.out
+    assert f"neurosweep study report {study.study_id}" in told.out
+    assert (study.report_dir / "index.html").is_file()
+
+
+@pytest.mark.parametrize(("key", "verb"), [("arms", "arena start"), ("stages", "pipeline run")])
+def test_a_file_of_another_verb_is_sent_there(study, capsys, tmp_path, key, verb):
+    file = tmp_path / "other.toml"
+    file.write_text(f"name = 'x'\n[{key}.one]\nlabel = 'a'\n", encoding="utf-8")
+    told = say(study, capsys, "study", "start", str(file))
+    assert told.code == exits.USER_ERROR
+    assert f"neurosweep {verb} {file}" in told.err
+
+
+def test_an_interrupt_before_anything_was_begun_is_said_in_words(study, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neurosweep.core.config.load_toml", interrupt)
+    told = say(study, capsys, "study", "start", "some.toml")
+    assert told.code == exits.INTERRUPTED
+    assert told.err == ("neurosweep: Interrupted: ended on request; what was recorded is whole\n")

@@ -29,14 +29,12 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sweep_trains_every_combination_once() -> None:
-    texts = ["training.epochs=5,10", "model.kind=a,b,c", "data.items=3"]
+    texts = ["training.epochs=5,10", "model.rank=4,8,16", "data.items=3"]
     spec = validate(StudySpec, grid_design("instant", TESTING, texts, "mine"), "sweep")
     assert spec.name == "mine"
     assert spec.budget.trials_per_round == 6
-    assert spec.agent.options == {
-        "values": {"training.epochs": [5, 10], "model.kind": ["a", "b", "c"]}
-    }
-    assert spec.search.exposed == ["training.epochs", "model.kind"]
+    assert spec.agent.options == {"values": {"training.epochs": [5, 10], "model.rank": [4, 8, 16]}}
+    assert spec.search.exposed == ["training.epochs", "model.rank"]
     assert spec.search.override["training.epochs"] == {"choices": [5, 10]}
     assert spec.set == {"data.items": 3}
 
@@ -104,3 +102,13 @@ def test_a_sweep_of_nothing_lists_what_can_be_swept() -> None:
 def test_a_run_takes_one_value() -> None:
     with pytest.raises(ConfigError, match=r"training.epochs: .*neurosweep sweep"):
         fixed_design("speller", "pkg", ["training.epochs=1,2"], 1, None)
+
+
+def test_a_field_that_the_recipe_lacks_is_named_with_what_was_meant() -> None:
+    texts = ["lr=1,2", "training.epoch=5,10"]
+    with pytest.raises(ConfigError) as found:
+        grid_design("instant", TESTING, texts, None)
+    first, second = str(found.value).split("\n")
+    assert first == "--set lr: instant has no such field; did you mean 'training.learning_rate'?"
+    assert second.startswith("--set training.epoch: instant has no such field")
+    assert "[search]" not in str(found.value)

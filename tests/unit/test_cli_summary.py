@@ -10,7 +10,7 @@ from _study_builder import StudyBuilder, build_study
 from neurosweep.cli.gates import figures
 from neurosweep.cli.locate import find_study
 from neurosweep.cli.outcomes import last_failures
-from neurosweep.cli.summary import summarize
+from neurosweep.cli.summary import _end, pace, summarize
 from neurosweep.cli.wording import (
     best_text,
     cost_text,
@@ -110,6 +110,22 @@ def test_what_the_driver_ended_says_why_it_did(study: StudyDir) -> None:
     state.controls.append({"action": "end_attempt", **data})
     trial.attempts[-1].ended_t = "2099-01-01T00:00:00.000Z"
     assert last_failures(study, state)[0]["text"] == "dull"
+
+
+def test_no_pace_is_told_of_the_first_moments(study: StudyDir) -> None:
+    state = load_state(study)
+    state.closed = None
+    ends = sorted(end for t in state.trials.values() if (end := _end(t)) is not None)
+    for trial in list(state.trials.values()):
+        if (end := _end(trial)) is not None and end > ends[3]:
+            trial.phase = Phase.RUNNING
+    assert pace(state, ends[0] + 9.0)["trials_per_minute"] is None or ends[3] - ends[0] >= 10
+    told = pace(state, ends[0] + 60.0)["trials_per_minute"]
+    assert told == pytest.approx(3.0)
+    for trial in list(state.trials.values()):
+        if (end := _end(trial)) is not None and end > ends[1]:
+            trial.phase = Phase.RUNNING
+    assert pace(state, ends[0] + 60.0) == {"trials_per_minute": None, "eta_s": None}
 
 
 def test_what_ran_again_is_counted_apart_from_the_trials_that_failed(study: StudyDir) -> None:

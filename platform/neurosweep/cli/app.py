@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ending:
         return int(ending.code or 0)
     except KeyboardInterrupt as error:
-        text = str(error) or "interrupted"
+        text = str(error) or "ended on request; what was recorded is whole"
         return _fail(exits.INTERRUPTED, "Interrupted", text, as_json=wants_json)
     except NeurosweepError as error:
         return _fail(error.exit_code, type(error).__name__, str(error), as_json=wants_json)

@@ -14,7 +14,7 @@ from neurosweep.core.errors import ConfigError, StudyError
 from neurosweep.core.layout import StudyDir
 from neurosweep.core.schema import Value
 from neurosweep.records.fold import load_state
-from neurosweep.records.state import StudyState
+from neurosweep.records.state import Phase, StudyState
 from neurosweep.records.trial import Purpose
 
 _ANSWER_S = 5.0
@@ -71,7 +71,7 @@ def control(study: StudyDir, console: Console, asked: Asked, *, clock: Clock | N
         console.line(_said(study, state, asked, answer))
     elif asked.action == "cancel":
         _drive_to_end(study)
-        console.line(f"study {study.study_id} is closed")
+        _tell_end(study, console)
     else:
         console.line(f"study {study.study_id} has no driver; obeyed when it is resumed")
     console.data(
@@ -97,8 +97,13 @@ def _check(study: StudyDir, state: StudyState, asked: Asked) -> None:
         msg = f"{where}: has ended ({state.closed['reason']}); nothing to {asked.action}"
         raise StudyError(msg)
     if asked.action == "stop":
-        open_ones = [name for name, trial in state.trials.items() if not trial.phase.final]
-        if asked.trial not in open_ones:
+        found = state.trials.get(asked.trial)
+        if found is not None and found.phase.final:
+            how = found.kind.value if found.phase is Phase.FAILED else found.phase.value
+            msg = f"{where}: {asked.trial} has ended already: {how}; nothing to stop"
+            raise StudyError(msg)
+        if found is None:
+            open_ones = [name for name, trial in state.trials.items() if not trial.phase.final]
             raise StudyError(_no_trial(where, asked.trial, "to stop", open_ones, "have not ended"))
     if asked.action == "clone":
         problems = clone_problems(study, state, asked.trial, asked.overrides)
@@ -184,7 +189,10 @@ def _said(study: StudyDir, state: StudyState, asked: Asked, answer: str | None) 
             "it lets running trials end and stops; go on with: "
             f"neurosweep study resume {study.study_id}"
         ),
-        "stop": lambda: f"it ends {asked.trial}, whose place in the round stays spent",
+        "stop": lambda: (
+            f"it ends {asked.trial}, whose place in the round stays spent; "
+            "if it ends by itself before that, its result counts"
+        ),
         "clone": lambda: _clone_text(state, asked),
         "throttle": lambda: _throttle_text(asked.value or 0.0),
         "poll": lambda: f"it asks the scheduler every {asked.value:g} s",
@@ -206,6 +214,20 @@ def _throttle_text(slots: float) -> str:
 
 
 def _drive_to_end(study: StudyDir) -> None:
+    from neurosweep.report.build import build
     from neurosweep.research.setup import build_driver
 
     build_driver(study).run()
+    build(study)
+
+
+def _tell_end(study: StudyDir, console: Console) -> None:
+    from neurosweep.cli.options import home_flag
+    from neurosweep.cli.summary import home_of, show_path, summarize
+    from neurosweep.cli.wording import headline
+
+    summary = summarize(study, load_state(study), SystemClock().now())
+    console.line(f"{headline(summary)}; it is closed")
+    console.line(f"report: {show_path(summary['report'])}")
+    command = f"neurosweep study report {study.study_id}{home_flag(home_of(study))}"
+    console.line(f"bring MLflow up to date with: {command}")

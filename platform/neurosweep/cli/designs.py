@@ -9,7 +9,9 @@ from typing import Any
 
 from neurosweep.core.config import parse_assignment
 from neurosweep.core.errors import ConfigError
+from neurosweep.core.plugins import near_misses
 from neurosweep.core.schema import Schema, Value
+from neurosweep.records.mlflow_names import short_names
 from neurosweep.records.prepared import Prepared
 
 
@@ -50,7 +52,9 @@ def grid_design(
         msg = "sweep: nothing to sweep; give values, e.g. --set training.learning_rate=1e-4,1e-3"
         raise ConfigError(f"{msg}\n{_fields(recipe, _describe(recipe, entry))}")
     levels = _levels(assignments)
-    prepared = Prepared.of(_describe(recipe, entry))
+    facts = _describe(recipe, entry)
+    _check_paths(recipe, levels, facts)
+    prepared = Prepared.of(facts)
     once = {path: values for path, values in levels.items() if prepared.holds(path)}
     several = [path for path, values in once.items() if len(values) > 1]
     if several:
@@ -82,6 +86,22 @@ def _describe(recipe: str, entry: str) -> dict[str, Any]:
     from neurosweep.research.describe import ask_recipe
 
     return ask_recipe(entry, _found(recipe))
+
+
+def _check_paths(
+    recipe: str, levels: Mapping[str, Sequence[Value]], facts: Mapping[str, Any]
+) -> None:
+    """Refuse fields that are varied and that the recipe lacks; names of tables are understood."""
+    known = [field.path for field in Schema.from_json(facts["schema"]).values()]
+    full = {short: path for path, short in short_names(known).items()}
+    problems = [
+        f"--set {path}: {recipe} has no such field"
+        + (f"; did you mean '{full[path]}'?" if path in full else near_misses(path, known))
+        for path, values in levels.items()
+        if len(values) > 1 and path not in known
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _fields(recipe: str, facts: Mapping[str, Any]) -> str:

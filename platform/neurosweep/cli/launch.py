@@ -222,6 +222,7 @@ def conclude(study: StudyDir, console: Console, conditions: Sequence[Condition] 
     show_summary(console, summary, flag)
     if code == exits.INTERRUPTED:
         console.line("interrupted; running trials go on, and nothing is lost or run twice")
+        console.line(f"end them with: neurosweep study cancel {study.study_id}{flag}")
     else:
         console.lines([f"not reached: {text}" for text in broken])
     if console.as_json:

@@ -22,6 +22,7 @@ from neurosweep.research.progress import counts_of
 from neurosweep.research.status import StudyStatus, status_of
 
 _NUM_RECENT = 20
+_PACE_ENDS, _PACE_S = 3, 10.0
 _COUNTS = ("planned", "done", "failed", "running", "queued")
 
 
@@ -111,9 +112,11 @@ def pace(state: StudyState, now: float) -> dict[str, float | None]:
     ends = sorted(end for trial in state.trials.values() if (end := _end(trial)) is not None)
     recent = ends[-_NUM_RECENT:]
     final = state.closed is not None
-    if len(recent) < 2:
+    last = max([now, *recent]) if not final or not recent else recent[-1]
+    # What ended at once when the first slots came free says nothing of the pace.
+    soon = not final and (len(recent) < _PACE_ENDS or last - recent[0] < _PACE_S)
+    if len(recent) < 2 or soon:
         return {"trials_per_minute": None, "eta_s": 0.0 if final else None}
-    last = recent[-1] if final else max(now, recent[-1])
     rate = (len(recent) - 1) / max(last - recent[0], 1e-3)
     eta = 0.0 if final else round(_num_left(state) / rate, 1)
     return {"trials_per_minute": round(60.0 * rate, 3), "eta_s": eta}

@@ -25,6 +25,8 @@ from neurosweep.core.layout import StudyDir
 if TYPE_CHECKING:
     from neurosweep.cli.parser import Subparsers
 
+# What the files of other verbs hold, and a study's does not.
+_OTHERS = {"arms": "arena start", "stages": "pipeline run"}
 _WHICH = "a study's id, its folder, or the study.toml it was started from (then the newest)"
 
 
@@ -123,6 +125,10 @@ def _start(args: argparse.Namespace) -> int:
         msg = f"{file}: is a study already; go on with it: neurosweep study resume {file}"
         raise StudyError(msg)
     data = load_toml(file)
+    for key, verb in _OTHERS.items():
+        if key in data:
+            msg = f"{file}: holds {key}, so it is no study; give it to: neurosweep {verb} {file}"
+            raise StudyError(msg)
     beside = file.parent / str(data.get("recipe", ""))
     if beside.suffix == ".toml" and beside.is_file():
         data["recipe"] = str(beside.resolve())
