@@ -71,6 +71,7 @@ def test_every_kind_of_operation_is_a_place_to_die(undisturbed):
         "ledger:submit_intended",
         "submit",
         "ledger:submitted",
+        "ledger:attempt_started",
         "artifact",
         "ledger:attempt_ended",
         "result_json",

@@ -305,6 +305,6 @@ def test_a_pipeline_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, chang
 
 
 def test_a_stage_asks_for_gpus_of_a_cluster_alone(tmp_path):
-    pipeline = create(tmp_path, toy(stages={"lora": {"gpus": 1}}))
     with pytest.raises(ConfigError, match=r"stages\.lora\.gpus: is 1, but local gives no GPUs"):
-        run(pipeline)
+        create(tmp_path, toy(stages={"lora": {"gpus": 1}}))
+    assert not (tmp_path / "home").exists()

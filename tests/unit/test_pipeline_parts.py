@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neurosweep.core.errors import ConfigError, DataError, LedgerError
 from neurosweep.core.files import sha256_bytes
-from neurosweep.core.layout import AttemptDir, Home
+from neurosweep.core.layout import AttemptDir, Home, PipelineDir
 from neurosweep.exec.made import made_files
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.graph import expand, in_order
@@ -221,13 +221,16 @@ def test_a_new_run_after_a_close_tries_again_with_attempts_of_its_own():
     assert fold(events).tasks["a"].phase is TaskPhase.PLANNED
 
 
-def test_people_are_told_in_lines():
+def test_people_are_told_in_lines(tmp_path):
     said: list[str] = []
-    teller = Teller(said.append)
+    teller = Teller(said.append, PipelineDir(tmp_path))
     for one in (
         event("task_found", task="a", fp="0123456789"),
         event("task_blocked", task="b", reason="needs a"),
         event("submit_intended", token="t", tasks=[["c", 1], ["d", 2]]),
+        event("submitted", token="t", jobs={"c": "7_0", "d": "7_1"}),
+        event("submitted", token="t", jobs={"c": "8_0", "d": "8_1"}),
+        event("submit_intended", token="refused", tasks=[["e", 1]]),
         event("attempt_ended", task="c", kind="none", seconds=3.2),
         event("attempt_ended", task="d", kind="lost", seconds=0, error={"text": "x\ny"}),
         event("run_opened", number=1),
@@ -246,6 +249,7 @@ def test_the_table_has_a_line_for_every_variant():
     row = {
         "row": "decode",
         "stage": "decode",
+        "needs": ["soup"],
         "element": "",
         "tasks": ["decode"],
         "metrics": {"val_wer": 0.5, "val_cer": 0.25, "val_wer_greedy": 0.7, "val_cer_greedy": 0.3},
@@ -255,7 +259,7 @@ def test_the_table_has_a_line_for_every_variant():
     }
     _, rows = result_table({"rows": [row]})
     assert rows == [
-        ["decode", "0.500 +- 0.010", "0.250", "2", "10"],
+        ["decode (given soup)", "0.500 +- 0.010", "0.250", "2", "10"],
         ["  greedy", "0.700", "0.300", "2", "10"],
     ]
     missing = {"task": "lora.s02", "kind": "hang", "phase": "failed", "reason": "no progress"}
@@ -267,5 +271,5 @@ def test_the_table_has_a_line_for_every_variant():
         "  look at it",
         "  /home/log.txt",
         "lacking: x",
-        "pipeline p: complete, 1 core-hours, 2 GPU-hours",
+        "pipeline p: complete, 1.00 core-hours, 2.00 GPU-hours",
     ]

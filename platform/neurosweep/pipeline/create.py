@@ -19,6 +19,7 @@ from neurosweep.core.fingerprint import fingerprint
 from neurosweep.core.layout import Home, PipelineDir
 from neurosweep.core.provenance import environment_info, package_root
 from neurosweep.pipeline.graph import expand
+from neurosweep.pipeline.places import check_places
 from neurosweep.pipeline.plan import used
 from neurosweep.pipeline.spec import EVALUATE, PipelineSpec, load_pipeline
 from neurosweep.pipeline.state import EVENTS
@@ -32,11 +33,16 @@ _HARNESS = "neurosweep"
 _ASK_TIMEOUT_S = 300.0
 _PREPARE_TIMEOUT_S = 6 * 3600.0
 # Where and how tasks run decides nothing of what they make.
-_NOT_IDENTITY = frozenset({"on", "workers", "about"})
+_NOT_IDENTITY = frozenset({"on", "workers", "about", "notify"})
 
 
 def create_pipeline(
-    path: Path, home: Home, *, say: Say | None = None, clock: Clock | None = None
+    path: Path,
+    home: Home,
+    *,
+    on: str | None = None,
+    say: Say | None = None,
+    clock: Clock | None = None,
 ) -> PipelineDir:
     """Return the pipeline of a file, after making it when it is new.
 
@@ -48,6 +54,8 @@ def create_pipeline(
         The pipeline file.
     home
         Where pipelines, artifacts, stores and references lie.
+    on
+        Where it is to run instead of where the file says; looked at before data are prepared.
     say
         Told, in words, what is being done.
     clock
@@ -56,12 +64,13 @@ def create_pipeline(
     Raises
     ------
     ConfigError
-        When the file, the recipe or a stage is wrong.
+        When the file, the recipe or a stage is wrong, or a place does not exist.
     DataError
         When a recording is missing or cannot be used.
     """
     say = say or (lambda _text: None)
     spec = load_pipeline(path)
+    check_places(spec, on)
     package = spec.entry.split(".")[0]
     package_dir = package_root(package) / package
     state = read_git_state(package_dir)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from neurosweep.core.clock import parse_iso
@@ -20,12 +22,14 @@ from neurosweep.pipeline.shares import Shares
 from neurosweep.pipeline.state import TaskState
 from neurosweep.records.state import AttemptState
 from neurosweep.records.trial import Kind
-from neurosweep.research.endings import Ending, failed, is_told_by_executor
+from neurosweep.research.endings import Claimed, Ending, failed, is_told_by_executor
 from neurosweep.research.following import Watch
 from neurosweep.research.placer import Placer, is_news
 from neurosweep.research.placing import Pace, TaskShape
 
 logger = logging.getLogger(__name__)
+
+_SLURM = "slurm"
 
 
 class Desk:
@@ -98,7 +102,7 @@ class Desk:
         before = self._journal.state.num_events
         for token in self._placer.tokens if self._placer.is_time else ():
             self._place(token, known=True)
-        waiting = self._placer.waiting
+        waiting, trouble = self._placer.waiting, self._placer.trouble
         working = self._by_executor()
         self._shares.divide([(executor, len(tasks)) for executor, tasks in working])
         for executor, tasks in working:
@@ -107,11 +111,19 @@ class Desk:
             except ExecutorError as error:
                 # A query that failed says nothing about the jobs.
                 logger.warning("%s cannot be asked: %s", executor.name, error)
+                trouble = str(error)
                 continue
+            trouble = trouble or executor.trouble
             for task in tasks:
                 if _key(task) not in waiting:
                     self._follow(task, views.get(_key(task)))
+        self._journal.hooks.on_executor(trouble)
         return self._journal.state.num_events > before
+
+    def end_all(self, reason: str) -> None:
+        """Have every open attempt ended at the next look; the ledger knows first."""
+        for task in self._journal.state.open_tasks():
+            self._ask_end(task, Kind.CANCELLED_USER, reason)
 
     def close(self) -> None:
         """Let go of the executors, and of slots that others may use; running attempts go on."""
@@ -147,7 +159,8 @@ class Desk:
         return self._journal.dir.task(task.task).attempt(task.attempts[-1].number)
 
     def _place(self, token: str, *, known: bool) -> None:
-        jobs = self._placer.place(token, known=known)
+        may_submit = self._journal.state.cancelled is None
+        jobs = self._placer.place(token, known=known, may_submit=may_submit)
         if jobs is None:
             return
         state = self._journal.state
@@ -159,14 +172,29 @@ class Desk:
         key, files = _key(task), self._files(task)
         view = self._watch.see(key, view)
         if view.phase is TaskPhase.RUNNING:
+            self._note_start(task, files)
             self._check_limits(task, view)
         asked = self._journal.state.asked.get(key)
         if self._watch.is_over(key, view):
             ending = self._watch.ending(key, files, view, asked)
             if ending is not None:
+                self._note_start(task, files)
                 self._finish(task, files, ending, view)
         elif asked is not None and self._watch.may_end(key):
             self._cancel(task, asked)
+
+    def _note_start(self, task: TaskState, files: AttemptDir) -> None:
+        attempt, claimed = task.attempts[-1], self._watch.claimed(files)
+        if attempt.started_t or not claimed.pid:
+            return
+        data = {"task": task.task, "attempt": attempt.number} | self._holding(task, claimed)
+        if attempt.intended_t and not claimed.restart:
+            data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)
+        self._journal.record("attempt_started", data | {"pid": claimed.pid})
+
+    def _holding(self, task: TaskState, claimed: Claimed) -> dict[str, Any]:
+        gpus = self._executor(task.task).allocation.gpus
+        return {"host": claimed.host, "cores": self._shape(task).cores, "gpus": gpus}
 
     def _check_limits(self, task: TaskState, view: TaskView) -> None:
         key, shape = _key(task), self._shape(task)
@@ -174,9 +202,14 @@ class Desk:
         noted = task.attempts[-1].started_t
         started = parse_iso(noted) if noted else 0.0
         found = self._watch.overdue(key, self._files(task), view, limits, started)
-        if found is not None and key not in self._journal.state.asked:
-            data = {"task": task.task, "attempt": key[1], "kind": found[0].value}
-            self._journal.record("control", data | {"reason": found[1]})
+        if found is not None:
+            self._ask_end(task, *found)
+
+    def _ask_end(self, task: TaskState, kind: Kind, reason: str) -> None:
+        key = _key(task)
+        if key not in self._journal.state.asked:
+            data = {"task": key[0], "attempt": key[1], "kind": kind.value, "reason": reason}
+            self._journal.record("control", data)
 
     def _cancel(self, task: TaskState, kind: Kind) -> None:
         try:
@@ -195,6 +228,10 @@ class Desk:
             except DataError as error:
                 seconds = ending.seconds
                 ending = failed(Kind.USER_ERROR, str(error), type_="DataError", seconds=seconds)
+        if not ending.done and ending.kind is self._journal.state.asked.get(key):
+            # The driver asked for this end and knows better why than the scheduler.
+            told = {"type": ending.kind.value, "text": self._journal.state.reasons[key]}
+            ending = replace(ending, error=told)
         data = self._held(task, task.attempts[-1], files, view)
         self._journal.record("attempt_ended", {**data, **_outcome(ending)})
         self._watch.forget(key)
@@ -210,20 +247,32 @@ class Desk:
         data: dict[str, Any] = {
             "task": task.task,
             "attempt": attempt.number,
-            "host": claimed.host,
-            "cores": self._shape(task).cores,
-            "gpus": self._executor(task.task).allocation.gpus,
             "restarts": max(view.restarts, claimed.restart),
-        }
-        if claimed.t and attempt.intended_t and not claimed.restart:
-            data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)
-        if view.held_s is not None:
-            data["held_s"] = round(view.held_s, 3)
+        } | self._holding(task, claimed)
+        held_s = view.held_s
+        if held_s is None and not claimed.restart:
+            held_s = _held_by_files(files)
+            if held_s is not None and self._executor(task.task).name == _SLURM:
+                held_s = math.ceil(held_s)  # accounting counts in whole seconds
+        if held_s is not None:
+            data["held_s"] = round(held_s, 3)
         return data
 
 
 def _key(task: TaskState) -> TaskKey:
     return (task.task, task.attempts[-1].number)
+
+
+def _held_by_files(files: AttemptDir) -> float | None:
+    """Return the time from a task's claim to its status; None when one of them is not there.
+
+    A task that is over before its executor was asked has no other witness. The job's own seconds
+    leave out what it imported before it began. Both times are the file server's.
+    """
+    try:
+        return max(files.status.stat().st_mtime - files.claim.stat().st_mtime, 0.0)
+    except OSError:
+        return None
 
 
 def _outcome(ending: Ending) -> Mapping[str, Any]:

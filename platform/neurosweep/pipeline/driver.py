@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import DataError, LockedError, StudyError
-from neurosweep.core.layout import PipelineDir
+from neurosweep.core.layout import PipelineDir, StudyDir
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.desk import Desk
 from neurosweep.pipeline.evaluate import write_result
@@ -16,6 +17,7 @@ from neurosweep.pipeline.journal import Hooks, Journal
 from neurosweep.pipeline.places import Places
 from neurosweep.pipeline.plan import Plan
 from neurosweep.pipeline.state import TaskPhase, TaskState
+from neurosweep.research.control import pending_requests
 from neurosweep.research.lock import StudyLock, read_holder
 from neurosweep.research.placing import Pace
 from neurosweep.workspace.snapshot import verify_snapshot
@@ -35,14 +37,15 @@ def drive(
 ) -> dict[str, Any]:
     """Run a pipeline until no task of it can be run any more; return its result.
 
-    Tasks that failed in an earlier run, which had come to its end, are tried again.
+    Tasks that failed in an earlier run, which had come to its end, are tried again. A request
+    to cancel it, see `neurosweep.research.control`, ends what runs and closes the pipeline.
 
     Parameters
     ----------
     pipeline
         Its folder.
     on, workers
-        What is used instead of what the pipeline file says.
+        What is used instead of what the last run used, or else the pipeline file says.
     hooks
         Who follows.
     clock, pace
@@ -70,9 +73,12 @@ def drive(
     try:
         journal = Journal(pipeline, clock, hooks, may_write=lock.check)
         plan = Plan(pipeline, journal.state.created)
+        if on is None and journal.state.on:
+            on, workers = journal.state.on, workers or journal.state.workers
         places = places or Places(pipeline, plan, on=on, workers=workers)
         places.check()
-        return _Driver(journal, plan, places, pace or Pace()).run()
+        driver = _Driver(journal, plan, places, pace or Pace())
+        return driver.run({"on": on, "workers": workers})
     finally:
         lock.release()
 
@@ -84,29 +90,60 @@ class _Driver:
         self._journal, self._plan, self._places, self._pace = journal, plan, places, pace
         self._desk = Desk(journal, plan, places, pace)
         self._shelf = Shelf(journal.home)
+        # Requests are laid down for a pipeline as for a study, in a folder of the same name.
+        self._requests = StudyDir(journal.dir.root)
 
-    def run(self) -> dict[str, Any]:
-        """Return the result."""
-        self._check_data()
-        code = self._journal.state.created["code"]
-        if self._plan.code_root is not None:
-            verify_snapshot(self._plan.code_root, code["sha"])
+    def run(self, place: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the result; the place is noted for the next run."""
+        state = self._journal.state
+        if state.closed is not None:
+            self._drop_requests()
+        if state.cancelled is None and not any(True for _ in pending_requests(self._requests)):
+            self._check_what_is_used()
         try:
-            self._journal.record("run_opened", {"number": self._journal.state.num_runs + 1})
+            self._journal.record("run_opened", {"number": state.num_runs + 1, **place})
+            self._obey()
             self._desk.recover()
             self._settle()
-            while not self._journal.state.settled:
+            while not state.settled:
                 if not self._desk.tick():
                     self._journal.clock.sleep(self._pace.poll_s)
+                self._obey()
                 self._settle()
+                self._journal.hooks.on_tick(state)
             result = write_result(self._journal, self._plan)
-            closed = {"state": result["state"], "missing": result["missing"]}
+            closed = {name: result[name] for name in ("state", "reason", "missing")}
             self._journal.record("pipeline_closed", closed)
+            self._drop_requests()
         except OSError as error:
             raise _disk_error(error, self._journal.dir) from error
         finally:
             self._desk.close()
         return result
+
+    def _obey(self) -> None:
+        """Consume the requests that wait, each into the ledger first; end what is to be ended."""
+        state = self._journal.state
+        for request in pending_requests(self._requests):
+            if request.action != "cancel":
+                logger.warning("'%s' is for studies; a pipeline can be cancelled", request.action)
+            elif request.id not in state.requests:
+                data = {"request": request.id, "reason": request.reason or "cancelled on request"}
+                self._journal.record("cancel_asked", data)
+            request.path.unlink(missing_ok=True)
+            self._journal.done("request_consumed")
+        if state.cancelled is not None:
+            self._desk.end_all(state.cancelled)
+
+    def _drop_requests(self) -> None:
+        for request in pending_requests(self._requests):
+            logger.warning("a request to %s came after the end and is dropped", request.action)
+            request.path.unlink(missing_ok=True)
+
+    def _check_what_is_used(self) -> None:
+        self._check_data()
+        if self._plan.code_root is not None:
+            verify_snapshot(self._plan.code_root, self._journal.state.created["code"]["sha"])
 
     def _check_data(self) -> None:
         info, home = self._journal.state.created["data_info"], self._journal.home
@@ -117,8 +154,14 @@ class _Driver:
             raise DataError(f"{msg} with: neurosweep pipeline run {file}")
 
     def _settle(self) -> None:
-        """Plan what can be planned, and submit what is planned."""
+        """Plan what can be planned, and submit what is planned; nothing once it is cancelled."""
         state = self._journal.state
+        if state.cancelled is not None:
+            for name, task in state.tasks.items():
+                if task.phase in (TaskPhase.WAITING, TaskPhase.PLANNED):
+                    reason = f"cancelled: {state.cancelled}"
+                    self._journal.record("task_blocked", {"task": name, "reason": reason})
+            return
         for name, task in state.tasks.items():
             if task.phase is TaskPhase.WAITING:
                 self._plan_task(name)

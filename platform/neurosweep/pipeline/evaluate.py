@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neurosweep.evaluation.references import Reference
     from neurosweep.evaluation.score import Scores
 
-COMPLETE, INCOMPLETE = "complete", "incomplete"
+COMPLETE, INCOMPLETE, CANCELLED = "complete", "incomplete", "cancelled"
 
 
 def write_result(journal: Journal, plan: Plan) -> dict[str, Any]:
@@ -34,19 +34,23 @@ def write_result(journal: Journal, plan: Plan) -> dict[str, Any]:
     state = journal.state
     scored = _Evaluation(journal, plan).run()
     lacking = _lacking(plan, state.tasks) + scored.problems
+    stands = INCOMPLETE if lacking else COMPLETE
+    if state.cancelled is not None and not all(task.phase.there for task in state.tasks.values()):
+        stands = CANCELLED
     result = {
         "v": 1,
         "pipeline": journal.dir.pipeline_id,
         "name": plan.spec.name,
-        "state": INCOMPLETE if lacking else COMPLETE,
+        "state": stands,
+        "reason": (state.cancelled or "") if stands == CANCELLED else "",
         "lacking": lacking,
         "missing": [
             describe(journal.dir, task) for task in state.tasks.values() if not task.phase.there
         ],
         "rows": scored.rows,
         "tasks": {name: _summary(task) for name, task in state.tasks.items()},
-        "core_hours": round(sum(task.core_hours for task in state.tasks.values()), 6),
-        "gpu_hours": round(sum(task.gpu_hours for task in state.tasks.values()), 6),
+        "core_hours": round(sum(task.core_hours() for task in state.tasks.values()), 6),
+        "gpu_hours": round(sum(task.gpu_hours() for task in state.tasks.values()), 6),
         "data_fp": state.created["data_fp"],
     }
     atomic_write_json(journal.dir.result_json, result)
@@ -195,6 +199,7 @@ class _Evaluation:
         return {
             "row": name,
             "stage": stage,
+            "needs": list(self._plan.spec.stages[stage].needs),
             "element": element,
             "tasks": tasks,
             "fps": [self._journal.state.tasks[task].fp for task in tasks],

@@ -9,6 +9,7 @@ from typing import Any
 from neurosweep.core.clock import Clock, SystemClock, utc_iso
 from neurosweep.core.errors import StudyError
 from neurosweep.core.layout import Home, PipelineDir
+from neurosweep.core.plugins import near_misses
 from neurosweep.pipeline.state import EVENTS, PipelineState, apply, fold
 from neurosweep.records.ledger import Ledger, read_ledger
 
@@ -25,12 +26,18 @@ class Hooks:
     ----------
     on_event
         Called with every new ledger line.
+    on_tick
+        Called with the state at every look at what runs.
+    on_executor
+        Called at every look with why an executor cannot be asked; empty when all answer.
     boundary
         Called with a name after every operation that survives the death of the driver. A test
         that raises here dies there.
     """
 
     on_event: Callable[[Mapping[str, Any]], None] = _ignore
+    on_tick: Callable[[PipelineState], None] = _ignore
+    on_executor: Callable[[str], None] = _ignore
     boundary: Callable[[str], None] = _ignore
 
 
@@ -113,6 +120,8 @@ class Journal:
 
 
 def _none_here(pipeline: PipelineDir) -> StudyError:
-    known = sorted(path.parent.name for path in pipeline.root.parent.glob("*/ledger.jsonl"))
+    name, paths = pipeline.pipeline_id, pipeline.root.parent.glob("[!.]*/ledger.jsonl")
+    known = sorted(path.parent.name for path in paths)
     listed = ", ".join(known) or "none"
-    return StudyError(f"there is no pipeline '{pipeline.pipeline_id}' here; there are: {listed}")
+    hint = near_misses(name, known)
+    return StudyError(f"there is no pipeline '{name}' here{hint}; there are: {listed}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from neurosweep.core.errors import ConfigError
+from neurosweep.core.errors import ConfigError, PluginError
 from neurosweep.core.files import atomic_write_text
 from neurosweep.core.layout import PipelineDir
 from neurosweep.core.plugins import load_plugin
@@ -54,23 +55,8 @@ class Places:
         self._shapes: dict[str, TaskShape] = {}
 
     def check(self) -> None:
-        """Refuse places that do not exist, before anything is done.
-
-        Raises
-        ------
-        PluginError
-            When an executor does not exist.
-        ConfigError
-            When a profile does not exist or holds problems.
-        """
-        for name, stage in self._jobs().items():
-            kind, option = self._place(stage)
-            load_plugin(_EXECUTORS, kind, needs=("create",))
-            if kind == _SLURM:
-                load_profile(option)
-            elif stage.gpus:
-                msg = f"stages.{name}.gpus: is {stage.gpus}, but {kind} gives no GPUs to tasks"
-                raise ConfigError(f"{msg}; name a cluster, on = 'slurm:PROFILE', or leave it out")
+        """Refuse places that do not exist, before anything is done; see `check_places`."""
+        check_places(self._spec, self._on)
 
     def executor(self, stage: str) -> Executor:
         """Return the executor of a stage.
@@ -163,6 +149,51 @@ class Places:
         path.parent.mkdir(exist_ok=True)
         atomic_write_text(path, text)
         return f"{_SLURM}:{text}", str(path)
+
+
+def check_places(spec: PipelineSpec, on: str | None = None) -> None:
+    """Refuse places that do not exist, or lack what a stage needs.
+
+    Parameters
+    ----------
+    spec
+        The pipeline.
+    on
+        What is used instead of the place that it names for all stages.
+
+    Raises
+    ------
+    ConfigError
+        With every problem, when an executor or profile does not exist or holds problems, or a
+        stage needs GPUs where there are none.
+    """
+    problems: dict[str, None] = {}
+    for name, stage in spec.stages.items():
+        if stage.job != EVALUATE:
+            where = f"stages.{name}.on" if stage.on else "on"
+            place = stage.on or on or spec.on
+            problems |= dict.fromkeys(_place_problems(name, stage, place, where))
+    if len(problems) == 1:
+        raise ConfigError(next(iter(problems)))
+    if problems:
+        raise ConfigError(f"{len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def _place_problems(name: str, stage: StageSpec, place: str, where: str) -> list[str]:
+    kind, _, option = place.partition(":")
+    try:
+        load_plugin(_EXECUTORS, kind, needs=("create",))
+        if kind == _SLURM:
+            load_profile(option or None)
+    except (ConfigError, PluginError) as error:
+        return [f"{where}: {error}"]
+    if kind == _SLURM:
+        missing = shutil.which("sbatch") is None
+        return [f"{where}: sbatch is not installed here, so {place} cannot be used"] * missing
+    if stage.gpus:
+        text = f"stages.{name}.gpus: is {stage.gpus}, but {kind} gives no GPUs to tasks"
+        return [f"{text}; name a cluster, on = 'slurm:PROFILE', or leave it out"]
+    return []
 
 
 def _changes(profile: Profile, stage: StageSpec) -> Mapping[str, Any]:

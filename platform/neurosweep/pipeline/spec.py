@@ -66,6 +66,10 @@ class PipelineSpec(StrictModel):
     max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         3, description="attempts of a task whose machines fail"
     )
+    notify: str = Field(
+        "",
+        description="shell command at the end of the pipeline and on trouble; empty tells nobody",
+    )
     set: dict[str, Any] = Field(default_factory=dict, description="values of the configuration")
     stages: dict[str, StageSpec] = Field(description="the stages by name")
 
@@ -79,19 +83,60 @@ def load_pipeline(path: Path) -> PipelineSpec:
         When the file holds problems; all are listed.
     """
     tree = load_toml(path)
-    stages = tree.get("stages")
-    for name, table in stages.items() if isinstance(stages, Mapping) else ():
-        if isinstance(table, Mapping):
-            validate(StageSpec, table, f"{path}, [stages.{name}]")
-    spec = validate(PipelineSpec, tree, str(path))
-    problems = _problems(spec)
-    if problems:
+    spec, problems = _read(tree)
+    if spec is not None:
+        problems += _problems(spec)
+    if problems or spec is None:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
         raise ConfigError(f"{path}: {count}\n  " + "\n  ".join(problems))
     beside = path.parent / spec.recipe
     if beside.suffix == ".toml" and beside.is_file():
         spec = spec.model_copy(update={"recipe": str(beside.resolve())})
     return spec
+
+
+def _read(tree: Mapping[str, Any]) -> tuple[PipelineSpec | None, list[str]]:
+    """Return a file without the keys that are wrong, as far as it has a meaning, and these."""
+    problems: list[str] = []
+    tables = tree.get("stages")
+    stages: Any = tables
+    if isinstance(tables, Mapping):
+        stages = {}
+        for name, table in tables.items():
+            stages[name] = table
+            if isinstance(table, Mapping):
+                found = _lines(StageSpec, table)
+                problems += [f"stages.{name}.{line}" for line in found]
+                stages[name] = _without(table, found)
+                if found and "job" not in stages[name]:
+                    stages[name]["job"] = "?"
+    data = {**tree, "stages": stages}
+    found = _lines(PipelineSpec, data)
+    if not found:
+        return PipelineSpec.model_validate(data), problems
+    problems = found + problems
+    mended = _without(data, found) | {"stages": stages}
+    for name in ("name", "recipe"):
+        mended.setdefault(name, "?")
+    return (None if _lines(PipelineSpec, mended) else PipelineSpec.model_validate(mended)), problems
+
+
+def _lines(model: type[StrictModel], data: Mapping[str, Any]) -> list[str]:
+    """Return a line for every problem of a table."""
+    try:
+        validate(model, data, "")
+    except ConfigError as error:
+        return [line.strip() for line in str(error).splitlines()[1:]]
+    return []
+
+
+def _without(table: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
+    """Return a table without the keys that its problems name."""
+    return {
+        key: value
+        for key, value in table.items()
+        if not any(line.startswith((f"{key}:", f"{key}.")) for line in lines)
+    }
 
 
 def find_pipeline(name: str, entry: str = "neurodecode") -> Path:

@@ -8,18 +8,23 @@ from enum import StrEnum
 from typing import Any
 
 from neurosweep.core.errors import LedgerError
+from neurosweep.records.cost import held_seconds
 from neurosweep.records.state import AttemptState
 from neurosweep.records.trial import POLICY, Kind, Outcome
+
+_HOUR_S = 3600.0
 
 EVENTS = frozenset(
     {
         "pipeline_created",
         "run_opened",
+        "cancel_asked",
         "task_planned",
         "task_found",
         "task_blocked",
         "submit_intended",
         "submitted",
+        "attempt_started",
         "control",
         "attempt_ended",
         "pipeline_closed",
@@ -85,15 +90,13 @@ class TaskState:
         self.phase, self.fp, self.inputs, self.reason = TaskPhase.WAITING, "", {}, ""
         self.first = len(self.attempts) + 1
 
-    @property
-    def core_hours(self) -> float:
-        """Core-hours that its attempts held."""
-        return sum(a.cores * max(a.held_s, a.seconds) for a in self.attempts) / 3600.0
+    def core_hours(self, now: float | None = None) -> float:
+        """Return the core-hours that its attempts held; what runs counts up to now, when given."""
+        return sum(a.cores * held_seconds(a, now) for a in self.attempts) / _HOUR_S
 
-    @property
-    def gpu_hours(self) -> float:
-        """GPU-hours that its attempts held."""
-        return sum(a.gpus * max(a.held_s, a.seconds) for a in self.attempts) / 3600.0
+    def gpu_hours(self, now: float | None = None) -> float:
+        """Return the GPU-hours that its attempts held; see `core_hours`."""
+        return sum(a.gpus * held_seconds(a, now) for a in self.attempts) / _HOUR_S
 
 
 @dataclass
@@ -112,6 +115,14 @@ class PipelineState:
         Tokens whose jobs are known.
     asked
         Task and attempt to why the driver ended it.
+    reasons
+        The same, in words.
+    cancelled
+        Why the pipeline is to end, in words; None while nobody asked for it.
+    requests
+        Ids of the requests that were obeyed.
+    on, workers
+        Where the last run ran, as the command line said; empty and None for as the file says.
     closed
         Data of the last close; None while it is open.
     num_runs
@@ -123,6 +134,11 @@ class PipelineState:
     intents: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     submitted: set[str] = field(default_factory=set)
     asked: dict[tuple[str, int], Kind] = field(default_factory=dict)
+    reasons: dict[tuple[str, int], str] = field(default_factory=dict)
+    cancelled: str | None = None
+    requests: set[str] = field(default_factory=set)
+    on: str = ""
+    workers: int | None = None
     closed: Mapping[str, Any] | None = None
     num_runs: int = 0
     num_events: int = 0
@@ -176,7 +192,8 @@ def apply(state: PipelineState, event: Mapping[str, Any]) -> None:
 _LEGAL = {
     "task_planned": (TaskPhase.WAITING,),
     "task_found": (TaskPhase.WAITING, TaskPhase.PLANNED),
-    "task_blocked": (TaskPhase.WAITING,),
+    "task_blocked": (TaskPhase.WAITING, TaskPhase.PLANNED),
+    "attempt_started": (TaskPhase.OPEN,),
     "attempt_ended": (TaskPhase.OPEN,),
     "control": (TaskPhase.OPEN,),
 }
@@ -187,14 +204,15 @@ def _created(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:
     state.tasks = {task: TaskState(task) for task in data["tasks"]}
 
 
-def _opened(state: PipelineState, _data: Mapping[str, Any], _t: str) -> None:
+def _opened(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:
     """Open it; after a close, what did not come to an artifact is tried again.
 
     What was made from fewer inputs than it could have had is planned again too.
     """
     state.num_runs += 1
+    state.on, state.workers = str(data.get("on") or ""), data.get("workers")
     if state.closed is not None:
-        state.closed = None
+        state.closed = state.cancelled = None
         for task in state.tasks.values():
             task.replan()
 
@@ -236,8 +254,22 @@ def _submitted(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:
             state.tasks[name].attempts[number - 1].job = str(data["jobs"][name])
 
 
+def _cancelled(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:
+    state.cancelled = str(data["reason"])
+    state.requests.add(str(data["request"]))
+
+
+def _started(state: PipelineState, data: Mapping[str, Any], t: str) -> None:
+    attempt = state.tasks[data["task"]].attempts[-1]
+    attempt.started_t, attempt.host, attempt.pid = t, str(data["host"]), int(data["pid"])
+    attempt.cores, attempt.gpus = int(data["cores"]), int(data["gpus"])
+    attempt.queue_s = float(data.get("queue_s", 0.0))
+
+
 def _control(state: PipelineState, data: Mapping[str, Any], _t: str) -> None:
-    state.asked[str(data["task"]), int(data["attempt"])] = Kind(data["kind"])
+    key = (str(data["task"]), int(data["attempt"]))
+    state.asked[key] = Kind(data["kind"])
+    state.reasons[key] = str(data.get("reason", ""))
 
 
 def _ended(state: PipelineState, data: Mapping[str, Any], t: str) -> None:
@@ -269,6 +301,8 @@ _HANDLERS = {
     "task_blocked": _blocked,
     "submit_intended": _intended,
     "submitted": _submitted,
+    "cancel_asked": _cancelled,
+    "attempt_started": _started,
     "control": _control,
     "attempt_ended": _ended,
     "pipeline_closed": _closed,

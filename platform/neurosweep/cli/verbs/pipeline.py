@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurosweep.cli.options import add_home, add_json, home_flag, open_home, positive
+from neurosweep.cli.options import add_home, add_json, anywhere, home_flag, open_home, positive
+from neurosweep.core.clock import SystemClock
+from neurosweep.core.layout import Home
 
 if TYPE_CHECKING:
     from neurosweep.cli.console import Console
     from neurosweep.cli.parser import Subparsers
-    from neurosweep.core.layout import Home, PipelineDir
+    from neurosweep.core.layout import PipelineDir
 
 _ABOUT = {
     "run": "run the stages of a pipeline file; what is already there is not made again",
     "resume": "go on with a pipeline; tasks that failed are tried again",
     "status": "say where a pipeline stands, or list all",
+    "cancel": "end what runs of a pipeline, and close it; what was made stays",
 }
+_ANSWER_S = 10.0
+_LOOK_S = 0.1
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -27,7 +34,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help=text,
         description=text,
         epilog="examples:\n  neurosweep pipeline run sentences\n"
-        "  neurosweep pipeline run my.toml --on slurm:my-cluster\n  neurosweep pipeline status",
+        "  neurosweep pipeline run my.toml --on slurm:my-cluster\n  neurosweep pipeline status\n"
+        "  neurosweep pipeline cancel sentences-1a2b3c4d --reason 'wrong corpus'",
     )
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
     for name, line in _ABOUT.items():
@@ -40,7 +48,9 @@ def add_parser(subparsers: Subparsers) -> None:
         else:
             many = "?" if name == "status" else None
             action.add_argument("pipeline", metavar="PIPELINE", nargs=many, help="its id")
-        if name != "status":
+        if name == "cancel":
+            action.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
+        elif name != "status":
             _add_running(action)
         add_home(action)
         add_json(action)
@@ -57,11 +67,18 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive, metavar="N", help="tasks at a time (default: all cores)"
     )
     parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="shell command at the end of the pipeline and on trouble (default: as the file says)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show what the driver logs")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what is asked.
+
+    Without ``--on`` a pipeline goes on where its last run ran.
 
     Raises
     ------
@@ -71,27 +88,39 @@ def run(args: argparse.Namespace) -> int:
         When there is no such pipeline.
     """
     from neurosweep.cli.console import Console
+    from neurosweep.cli.launch import check_place
 
     console = Console(as_json=args.json)
     if args.action == "status":
         return _status(args, open_home(args.home, create=False), console)
+    if args.action == "cancel":
+        return _cancel(args, open_home(args.home, create=False), console)
     home = open_home(args.home, create=True)
     if args.on is not None:
-        from neurosweep.cli.launch import check_place
-
+        args.on = anywhere(args.on, Path.cwd())
         check_place(args.on)
     if args.action == "resume":
         return _drive(args, home.pipeline(args.pipeline), console)
+    pipeline = _create(args, home, console)
+    _warn_of_others(home, pipeline, console)
+    return _drive(args, pipeline, console)
+
+
+def _create(args: argparse.Namespace, home: Home, console: Console) -> PipelineDir:
     from neurosweep.pipeline.create import create_pipeline
+    from neurosweep.pipeline.journal import read_state
     from neurosweep.pipeline.spec import find_pipeline
 
     try:
-        pipeline = create_pipeline(find_pipeline(args.file, args.entry), home, say=console.line)
+        file = find_pipeline(args.file, args.entry)
+        pipeline = create_pipeline(file, home, on=args.on, say=console.line)
     except KeyboardInterrupt:
         msg = "interrupted before the pipeline existed: nothing was run; give the command again"
         raise KeyboardInterrupt(msg) from None
-    _warn_of_others(home, pipeline, console)
-    return _drive(args, pipeline, console)
+    state = read_state(pipeline)
+    if args.on is None and state.closed is not None:
+        args.on = state.created["spec"]["on"]  # not where an earlier run was sent to
+    return pipeline
 
 
 def _warn_of_others(home: Home, pipeline: PipelineDir, console: Console) -> None:
@@ -107,58 +136,140 @@ def _warn_of_others(home: Home, pipeline: PipelineDir, console: Console) -> None
             console.line(
                 f"warning: file, code or data have changed: this is not pipeline "
                 f"{other.pipeline_id}, of which {count} tasks may still run; go on with it by: "
-                f"{command}"
+                f"{command}, or end it with cancel instead of resume"
             )
 
 
 def _drive(args: argparse.Namespace, pipeline: PipelineDir, console: Console) -> int:
     from neurosweep.cli import exits
-    from neurosweep.core.layout import Home
     from neurosweep.pipeline.driver import drive
-    from neurosweep.pipeline.journal import Hooks
-    from neurosweep.pipeline.telling import Teller, result_lines, result_table
+    from neurosweep.pipeline.journal import Hooks, read_state
+    from neurosweep.pipeline.notify import PipelineNotifier
+    from neurosweep.pipeline.telling import Teller
 
+    own = read_state(pipeline).created["spec"].get("notify")
     home = Home(pipeline.root.parent.parent)
     console.line(f"pipeline {pipeline.pipeline_id} in {pipeline.root}")
     console.take_logs()
-    teller = Teller(console.line)
+    teller = Teller(console.line, pipeline)
+    command = own if args.notify is None else args.notify
+    notifier = PipelineNotifier(command or None, pipeline)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        teller.on_event(event)
+        notifier.on_event(event)
+
+    hooks = Hooks(on_event=tell, on_tick=teller.on_tick, on_executor=notifier.executor)
     try:
-        result = drive(
-            pipeline, on=args.on, workers=args.workers, hooks=Hooks(on_event=teller.on_event)
-        )
+        with notifier.told_of_errors():
+            result = drive(pipeline, on=args.on, workers=args.workers, hooks=hooks)
     except KeyboardInterrupt:
-        command = f"neurosweep pipeline resume {pipeline.pipeline_id}{home_flag(home)}"
-        msg = f"interrupted; what runs goes on. Go on with: {command}"
+        which = f"{pipeline.pipeline_id}{home_flag(home)}"
+        msg = f"interrupted; what runs goes on. Go on with: neurosweep pipeline resume {which}"
+        msg += f"\nor end what runs with: neurosweep pipeline cancel {which}"
         raise KeyboardInterrupt(msg) from None
+    _show(pipeline, result, console)
     if not args.no_mlflow:
         _mirror(pipeline, result, console)
+    return exits.OK if result["state"] == "complete" else exits.NOT_REACHED
+
+
+def _show(pipeline: PipelineDir, result: Mapping[str, Any], console: Console) -> None:
+    """Print a result, before anything else may fail or be interrupted."""
+    from neurosweep.pipeline.telling import result_lines, result_table
+
     header, rows = result_table(result)
     if rows:
         console.table(header, rows)
     console.lines(result_lines(result))
-    console.data(result | {"folder": str(pipeline.root)})
-    return exits.OK if result["state"] == "complete" else exits.NOT_REACHED
+    console.line(f"result: {pipeline.result_json}")
+    console.data({**result, "folder": str(pipeline.root)})
 
 
 def _mirror(pipeline: PipelineDir, result: dict[str, Any], console: Console) -> None:
     from neurosweep.core.errors import NeurosweepError
     from neurosweep.pipeline.mirror import mirror_result
 
+    flag = home_flag(Home(pipeline.root.parent.parent))
+    again = f"bring it there with: neurosweep pipeline resume {pipeline.pipeline_id}{flag}"
     try:
         mirror_result(pipeline, result)
     except NeurosweepError as error:
-        console.line(f"warning: MLflow is not up to date: {error}")
+        console.line(f"warning: MLflow is not up to date: {error}; {again}")
+    except KeyboardInterrupt:
+        msg = f"interrupted; the result is there, but MLflow is not up to date: {again}"
+        raise KeyboardInterrupt(msg) from None
+
+
+def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Ask the driver to end a pipeline, or end it here where it has none.
+
+    Raises
+    ------
+    StudyError
+        When there is no such pipeline, or it has ended.
+    """
+    from neurosweep.cli import exits
+    from neurosweep.core.errors import StudyError
+    from neurosweep.core.layout import StudyDir
+    from neurosweep.pipeline.driver import drive
+    from neurosweep.pipeline.journal import Hooks, read_state
+    from neurosweep.pipeline.telling import Teller
+    from neurosweep.research.control import send_request
+    from neurosweep.research.lock import live_driver
+
+    pipeline = home.pipeline(args.pipeline)
+    closed = read_state(pipeline).closed
+    if closed is not None:
+        msg = f"pipeline {pipeline.pipeline_id}: has ended ({closed['state']}); nothing to cancel"
+        raise StudyError(msg)
+    holder = live_driver(pipeline.lock)
+    folder = StudyDir(pipeline.root)
+    request = send_request(folder, "cancel", reason=args.reason)
+    if holder is None:
+        console.take_logs()
+        teller = Teller(console.line, pipeline)
+        hooks = Hooks(on_event=teller.on_event, on_tick=teller.on_tick)
+        _show(pipeline, drive(pipeline, hooks=hooks), console)
+        return exits.OK
+    console.line(f"asked the driver of {pipeline.pipeline_id} ({holder})")
+    obeyed = _is_taken(folder.control_dir / f"{request}.json")
+    told = "ends what runs and closes the pipeline" if obeyed else "has not answered yet"
+    console.line(f"it {told}")
+    data = {"v": 1, "pipeline": pipeline.pipeline_id, "request": request}
+    console.data(data | {"driver": True, "obeyed": obeyed})
+    return exits.OK
+
+
+def _is_taken(path: Path) -> bool:
+    """Wait a moment for a request to be taken."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + _ANSWER_S
+    while path.exists() and clock.monotonic() < deadline:
+        clock.sleep(_LOOK_S)
+    return not path.exists()
 
 
 def _status(args: argparse.Namespace, home: Home, console: Console) -> int:
     from neurosweep.cli import exits
     from neurosweep.pipeline.journal import read_state
-    from neurosweep.pipeline.telling import status_of, status_table
+    from neurosweep.pipeline.telling import (
+        next_lines,
+        result_table,
+        status_lines,
+        status_of,
+        status_table,
+    )
 
+    flag = home_flag(home)
     if args.pipeline is not None:
         status = status_of(home.pipeline(args.pipeline), read_state(home.pipeline(args.pipeline)))
-        console.line(f"pipeline {status['pipeline']}: {status['state']}")
+        console.lines(status_lines(status))
         console.table(*status_table(status))
+        if status["rows"]:
+            console.line()
+            console.table(*result_table(status))
+        console.lines(next_lines(status, flag))
         console.data(status)
         return exits.OK
     found = []
