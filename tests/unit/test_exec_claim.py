@@ -2,7 +2,9 @@
 
 import json
 import os
+import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from neurosweep.core.errors import DataError
 from neurosweep.core.layout import AttemptDir
 from neurosweep.exec.claim import Claim, ProcessMark, job_identity, read_claim, take_claim
+from neurosweep.research.endings import read_claimed
 
 
 def me() -> ProcessMark:
@@ -174,3 +177,21 @@ def test_the_job_follows_from_the_environment(
     environ: dict[str, str], expected: tuple[str, int]
 ) -> None:
     assert job_identity(environ) == expected
+
+
+def test_a_claim_names_the_node_as_its_scheduler_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = AttemptDir(tmp_path)
+    monkeypatch.setenv("SLURMD_NODENAME", "n3")
+    assert take_claim(files, "7_1", 0)
+    claim = read_claim(files.claim)
+    assert claim is not None
+    assert (claim.machine, claim.mark.local) == ("n3", True)
+    seen = read_claimed(files, time.time(), 60.0)
+    assert (seen.machine, seen.host) == ("n3", socket.gethostname())
+    monkeypatch.delenv("SLURMD_NODENAME")
+    other = AttemptDir(tmp_path / "other")
+    other.root.mkdir()
+    assert take_claim(other, "7_1", 0)
+    assert read_claimed(other, time.time(), 60.0).machine == socket.gethostname()

@@ -133,17 +133,27 @@ class Claim:
         How often the scheduler has started this job again.
     t
         When, in seconds since 1970.
+    node
+        What the scheduler calls the machine, which may share its host name with others; empty
+        without a scheduler.
     """
 
     mark: ProcessMark
     job: str
     restart: int
     t: float
+    node: str = ""
+
+    @property
+    def machine(self) -> str:
+        """The machine, as a person knows it."""
+        return self.node or self.mark.host
 
     def to_json(self) -> str:
         """Return the content of ``claim.json``."""
         data = {"v": 1, **asdict(self.mark), "job": self.job, "restart": self.restart}
-        return canonical_json(data | {"t": utc_iso(self.t)})
+        node = {"node": self.node} if self.node else {}
+        return canonical_json(data | node | {"t": utc_iso(self.t)})
 
 
 def read_claim(path: Path) -> Claim | None:
@@ -159,7 +169,7 @@ def read_claim(path: Path) -> Claim | None:
     data = read_json(path, _MAX_BYTES)
     try:
         job, restart, t = str(data["job"]), int(data["restart"]), parse_iso(str(data["t"]))
-        return Claim(ProcessMark.from_dict(data), job, restart, t)
+        return Claim(ProcessMark.from_dict(data), job, restart, t, str(data.get("node", "")))
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: is not a claim ({error}); the attempt cannot be followed"
         raise DataError(msg) from error
@@ -205,7 +215,8 @@ def take_claim(files: AttemptDir, job: str, restart: int, clock: Clock | None = 
         When the folder cannot be written.
     """
     now = (clock or SystemClock()).now()
-    claim = Claim(ProcessMark.of(os.getpid()), job, restart, now)
+    node = os.environ.get("SLURMD_NODENAME", "")
+    claim = Claim(ProcessMark.of(os.getpid()), job, restart, now, node)
     content = claim.to_json().encode()
     if create_exclusive(files.claim, content):
         return True

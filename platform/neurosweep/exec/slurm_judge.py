@@ -134,7 +134,7 @@ def finished_view(
         TaskPhase.ENDED,
         view.job_id,
         reason="its status says so",
-        host=view.host or claim.mark.host,
+        host=view.host or claim.machine,
         held_s=None if seen is None or claim.restart else _held(seen, files, now, looked),
         restarts=claim.restart,
     )
@@ -170,7 +170,7 @@ def explained(view: TaskView, files: AttemptDir, log: Path) -> TaskView:
     claim = claim_of(files, view.job_id)
     if claim is not None:
         restarts = max(view.restarts, claim.restart)
-        view = replace(view, restarts=restarts, host=view.host or claim.mark.host)
+        view = replace(view, restarts=restarts, host=view.host or claim.machine)
     cancelled = view.kind_hint in (Kind.CANCELLED_ADMIN, Kind.CANCELLED_USER)
     if not (view.kind_hint is None or cancelled) or os.path.lexists(files.status):
         return view

@@ -174,7 +174,12 @@ class AttemptDesk:
             return
         data = {"trial": trial.plan.trial, "attempt": attempt.number, "job": attempt.job}
         held = self._executor.allocation
-        data |= {"host": claimed.host, "pid": claimed.pid, "cores": held.cores, "gpus": held.gpus}
+        data |= {
+            "host": claimed.machine,
+            "pid": claimed.pid,
+            "cores": held.cores,
+            "gpus": held.gpus,
+        }
         first = attempt.intended_t and not claimed.restart
         if first:
             data["queue_s"] = round(max(claimed.t - parse_iso(attempt.intended_t), 0.0), 3)

@@ -190,6 +190,8 @@ class Claimed:
         How often the scheduler has started the job again.
     t
         When it claimed the attempt, in seconds since 1970.
+    machine
+        Its machine, as its scheduler calls it.
     """
 
     hold: Hold
@@ -198,6 +200,7 @@ class Claimed:
     job: str = ""
     restart: int = 0
     t: float = 0.0
+    machine: str = ""
 
     @property
     def over_here(self) -> bool:
@@ -235,7 +238,7 @@ def read_claimed(files: AttemptDir, now: float, patience_s: float) -> Claimed:
     else:
         recent = now - _last_sign(files) < patience_s
         hold = Hold.MAYBE if recent else Hold.DEAD
-    return Claimed(hold, mark.host, mark.pid, claim.job, claim.restart, claim.t)
+    return Claimed(hold, mark.host, mark.pid, claim.job, claim.restart, claim.t, claim.machine)
 
 
 def _last_sign(files: AttemptDir) -> float:
