@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -58,8 +59,48 @@ def test_the_end_of_every_round_and_of_the_study_is_told(tmp_path):
     assert "round 2 of 2 is over: 3 scored, 0 failed; best val_" in told.texts[2]
     assert "complete: 6 scored and 0 failed of 6 search trials; best" in told.texts[3]
     assert {env["NEUROSWEEP_STUDY"] for env in told.env} == {study.study_id}
-    assert told.env[0]["NEUROSWEEP_REPORT"] == str(study.report_dir / "index.html")
+    assert {env["NEUROSWEEP_REPORT"] for env in told.env} == {""}, "there is no page"
     assert all("\n" not in text for text in told.texts)
+
+
+def test_the_page_is_named_once_there_is_one_and_an_address_always(tmp_path):
+    study, told = new_study(tmp_path), Told()
+    page = study.report_dir / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    tells = notifier(study, told)
+    tells.trouble("one", "no page yet")
+    page.write_text("<html>", encoding="utf-8")
+    tells.trouble("two", "now there is one")
+    notifier(study, told, report_url="https://lab/page").trouble("three", "an address")
+    shown = [env["NEUROSWEEP_REPORT"] for env in told.env]
+    assert shown == ["", str(page), "https://lab/page"]
+
+
+def test_one_burst_of_failures_is_told_once(tmp_path):
+    study, told = new_study(tmp_path, budget={"rounds": 1, "trials_per_round": 10}), Told()
+    cluster = FakeCluster(
+        FakeClock(START), lambda t, _k: (t[0] == "r" and Fate.USER_ERROR) or Fate.DONE
+    )
+    driven(study, told, cluster)
+    bursts = [text for text in told.texts if "in a row" in text or "of the 10 trials" in text]
+    assert len(bursts) == 1
+
+
+def test_a_command_that_fails_at_every_event_is_one_warning(tmp_path, caplog):
+    study = new_study(tmp_path)
+    tells = Notifier("echo x; exit 7", study)
+    with caplog.at_level(logging.WARNING):
+        for number in range(3):
+            tells.trouble(str(number), "no")
+        log = study.root / "notify.log"
+        deadline = time.monotonic() + 20.0
+        while not (log.is_file() and log.read_text() == "x\n" * 3 and "ended" in caplog.text):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for thread in threading.enumerate():
+            if thread.name == "notify":
+                thread.join(20.0)
+    assert caplog.text.count("ended with 7") == 1
 
 
 def test_a_driver_that_is_started_again_tells_nothing_twice(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ IN_A_ROW = 3
 SHARE = 0.2
 UNREACHABLE_S = 300.0
 AGAIN_S = 3600.0
+BURST_S = 600.0
 _MAX_TEXT = 400
 _ASKED_FOR = (Kind.STOPPED, Kind.CANCELLED_USER)
 _RUN = Path(__file__).with_name("notify_run.py")
@@ -51,7 +53,7 @@ class Notifier:
     study
         Folder of the study.
     report_url
-        Where the report can be read; default: its file.
+        Where the report can be read; default: its file, once there is one.
     clock
         Source of time.
     run
@@ -69,9 +71,10 @@ class Notifier:
     ) -> None:
         self._command = command
         self._study = study
-        self._report = report_url or str(study.report_dir / "index.html")
+        self._report = report_url
         self._clock = clock or SystemClock()
-        self._run = run or (lambda text, env: run_beside(text, env, study))
+        told = threading.Lock()
+        self._run = run or (lambda text, env: run_beside(text, env, study, told))
         self._path = study.root / "notified.json"
         self._told = _read(self._path) if command else {}
         self._num_events = -1
@@ -145,7 +148,8 @@ class Notifier:
         """Look for failures that pile up in an open round; cheap while nothing happened.
 
         Trouble are 3 attempts in a row that failed, and two or more trials, and 20 % of their
-        round, that failed for good. Trials that were stopped on request do not count.
+        round, that failed for good. Trials that were stopped on request do not count. Of both in
+        one burst of failures the first is told.
         """
         if self._command is None or state.num_events == self._num_events:
             return
@@ -158,17 +162,26 @@ class Notifier:
         trials = [state.trials[name] for name in state.rounds[number].trials]
         ended = [(t, a) for t in trials for a in t.attempts if a.outcome is not None]
         last = sorted(ended, key=lambda pair: pair[1].ended_t)[-IN_A_ROW:]
-        if len(last) == IN_A_ROW and all(_failed(attempt) for _, attempt in last):
+        row, share = f"trouble row {number}", f"trouble share {number}"
+        in_a_row = len(last) == IN_A_ROW and all(_failed(attempt) for _, attempt in last)
+        if in_a_row and not self._told_lately(share):
             trial, attempt = last[-1]
             text = f"{IN_A_ROW} attempts in a row failed in round {number}, the last of them "
             text += f"{trial.plan.trial}: {_said(attempt)}"
-            self._tell("trouble", f"trouble row {number}", text)
+            self._tell("trouble", row, text)
         lost = [t for t in trials if t.phase is Phase.FAILED and t.kind not in _ASKED_FOR]
         size = len(trials) if not number else int(state.spec["budget"]["trials_per_round"])
-        if len(lost) >= max(2.0, SHARE * size):
+        if len(lost) >= max(2.0, SHARE * size) and not self._told_lately(row):
             text = f"{len(lost)} of the {size} trials of round {number} failed, the last of them "
             text += f"{lost[-1].plan.trial}: {_said(lost[-1].attempts[-1])}"
-            self._tell("trouble", f"trouble share {number}", text)
+            self._tell("trouble", share, text)
+
+    def _told_lately(self, key: str) -> bool:
+        return self._clock.now() - self._told.get(key, -math.inf) < BURST_S
+
+    def _page(self) -> str:
+        page = self._study.report_dir / "index.html"
+        return self._report or (str(page) if page.is_file() else "")
 
     def _tell(self, event: str, key: str, text: str) -> None:
         if self._command is None or key in self._told:
@@ -185,18 +198,34 @@ class Notifier:
                     "NEUROSWEEP_EVENT": event,
                     "NEUROSWEEP_STUDY": self._study.study_id,
                     "NEUROSWEEP_TEXT": clean_text(f"{self._study.study_id}: {text}", _MAX_TEXT),
-                    "NEUROSWEEP_REPORT": self._report,
+                    "NEUROSWEEP_REPORT": self._page(),
                 },
             )
         except OSError as error:
             logger.warning("nobody could be told that %s (%s)", text, error)
 
 
-def run_beside(command: str, env: Mapping[str, str], study: StudyDir) -> None:
+def run_beside(
+    command: str,
+    env: Mapping[str, str],
+    study: StudyDir,
+    told: threading.Lock | None = None,
+) -> None:
     """Run a command in the user's shell, in a process of its own with a time limit.
 
     It goes on when this process ends. What it prints goes to ``notify.log`` of the study; that it
     failed is a warning.
+
+    Parameters
+    ----------
+    command
+        The command.
+    env
+        Variables that it is given besides this process's own.
+    study
+        Folder of the study.
+    told
+        Taken by the first failure that is said; no other one is said then.
 
     Raises
     ------
@@ -213,7 +242,7 @@ def run_beside(command: str, env: Mapping[str, str], study: StudyDir) -> None:
             stderr=log,
             start_new_session=True,
         )
-    args = (process, study)
+    args = (process, study, told or threading.Lock())
     threading.Thread(target=_wait, args=args, name="notify", daemon=True).start()
 
 
@@ -232,9 +261,9 @@ def user_shell() -> str:
     return shell if usable and is_shell else "/bin/sh"
 
 
-def _wait(process: subprocess.Popen[bytes], study: StudyDir) -> None:
+def _wait(process: subprocess.Popen[bytes], study: StudyDir, told: threading.Lock) -> None:
     code = process.wait()
-    if code:
+    if code and told.acquire(blocking=False):
         log = study.root / "notify.log"
         why = f"took longer than {LIMIT_S:g} s" if code == 124 else f"ended with {code}"
         logger.warning("the notification command %s; see %s", why, log)
