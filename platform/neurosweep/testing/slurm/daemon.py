@@ -86,6 +86,7 @@ class Daemon:
                 self._turn()
         finally:
             self._scheduler.lives.kill_all()
+            Path(self._setup.site.socket).unlink(missing_ok=True)
 
     def _turn(self) -> None:
         self._scheduler.schedule()
