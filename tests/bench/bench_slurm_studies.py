@@ -43,6 +43,8 @@ from neurosweep.research.together import run_together
 
 OWN_FAULTS = ("crash", "oom", "oom_gpu", "diverge", "segfault", "hang", "unknown_item", "sleepy")
 # In the last study a lost node or a preemption costs an attempt; elsewhere SLURM starts it again.
+# Its trials take a moment, so that what comes from outside meets them.
+DELAY_S = {"one": 0.0, "two": 0.0, "three": 1.5}
 STUDIES = {"one": True, "two": True, "three": False}
 
 
@@ -57,7 +59,11 @@ def create(home: Home, name: str, seed: int, rounds: int, trials: int) -> StudyD
         "budget": {"rounds": rounds, "trials_per_round": trials, "trial_minutes": 0.5},
         "reserve": {"floor": 2, "confirm": 0},
         "execution": {"memory_mb": 300, "stall_minutes": 0.3},
-        "set": {"fault.mode": ",".join(OWN_FAULTS), "fault.share": 0.02},
+        "set": {
+            "fault.mode": ",".join(OWN_FAULTS),
+            "fault.share": 0.04,
+            "fault.delay_s": DELAY_S[name],
+        },
     }
     return create_study(validate(StudySpec, data, "bench"), home)
 
@@ -146,6 +152,7 @@ class Hand:
             if not (path.parent / "status.json").exists()
         ]
         pids = {int(read_json(path)["pid"]) for path in claims} - {os.getpid()}  # revoked ones
+        pids = {pid for pid in pids if Path(f"/proc/{pid}").exists()}
         subprocess.run(["kill", "-9", str(self._rng.choice(sorted(pids)))], check=True)
 
     def preempt(self) -> None:
