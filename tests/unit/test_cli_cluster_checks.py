@@ -116,6 +116,16 @@ def test_what_does_not_fit_says_what_to_change(
     assert text in finding.fix
 
 
+def test_a_type_of_gpu_without_any_is_doubtful() -> None:
+    found = findings(partition="gpu", gpu_type="a100")["gpus"]
+    assert (found.state, found.fix) == ("warning", "set gpus = 1 or more, or leave gpu_type out")
+
+
+def test_the_time_that_follows_from_the_study_is_what_is_asked() -> None:
+    assert "trial_minutes + 2 of" in findings(partition="gpu")["time limit"].detail
+    assert "trial_minutes + 1 of" in findings(partition="gpu", requeue=False)["time limit"].detail
+
+
 def test_enforced_accounts_and_personal_limits_bind() -> None:
     config = CONFIG.replace("Enforce = none", "Enforce = associations,limits")
     strict = Cluster(config=(0, config), assoc=(0, "lab||normal|200||\n"))

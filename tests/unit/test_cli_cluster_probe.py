@@ -64,7 +64,7 @@ def test_this_machine_as_a_node_is_fine(tmp_path: Path) -> None:
     assert {name for name, finding in found.items() if finding.state != "ok"} == set()
     assert {"job", "shared folder", "user", "python there", "clock", "scratch"} <= set(found)
     assert {"import neurosweep", "import neurodecode"} <= set(found)
-    assert list((tmp_path / "doctor").iterdir()) == [], "nothing is left behind"
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
 @pytest.mark.parametrize(
@@ -284,3 +284,11 @@ def test_a_setup_line_that_failed_on_the_node_is_named(
     assert finding.state == "missing"
     assert finding.detail == "setup failed with 127: module load cuda"
     assert "|| true" in finding.fix
+
+
+def test_a_home_that_cannot_be_made_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    found = check(tmp_path / "file")
+    assert list(found) == ["home"]
+    assert str(tmp_path / "file") in found["home"].detail
+    assert "--home" in found["home"].fix

@@ -85,7 +85,8 @@ def _partition_checks(
             )
             yield bad("time limit", detail, fix)
         else:
-            asked = "the study's trial_minutes + 1" if wanted is None else f"{wanted} min"
+            more = 2 if profile.requeue else 1
+            asked = f"the study's trial_minutes + {more}" if wanted is None else f"{wanted} min"
             yield good("time limit", f"{asked} of at most {limit:g} min on {name}")
 
 
@@ -132,6 +133,9 @@ def _gpu_check(profile: Profile, nodes: list[NodeGroup]) -> Finding:
         for kind, count in group.gpus.items():
             kinds[kind] = max(kinds.get(kind, 0), count)
     there = ", ".join(f"{count} x {kind or 'gpu'}" for kind, count in kinds.items())
+    if not profile.gpus and profile.gpu_type is not None:
+        detail = f"gpu_type = {profile.gpu_type} and gpus = 0: trials run without a GPU"
+        return doubtful("gpus", detail, "set gpus = 1 or more, or leave gpu_type out")
     if not profile.gpus:
         return good("gpus", f"none asked for; a node has {there or 'none'}")
     if not kinds:

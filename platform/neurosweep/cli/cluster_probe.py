@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import secrets
@@ -91,7 +92,11 @@ def node_checks(profile: Profile, home: Home, *, wait_s: float) -> Iterator[Find
         settings = ExecSettings(_study(inner).root, workers=1)
         executor = SlurmExecutor(profile.model_copy(update=changes), settings)
         probe = _run(executor, task, wait_s)
-    except (ExecutorError, OSError) as error:
+    except OSError as error:
+        detail = f"{home.root} cannot be written: {error.strerror or error}"
+        yield _finding("home", "missing", detail, "choose another place with --home DIR")
+        return
+    except ExecutorError as error:
         yield _finding("job", "missing", str(error)[-_TAIL:], "see the findings above")
         return
     if probe.answer is None:
@@ -99,6 +104,8 @@ def node_checks(profile: Profile, home: Home, *, wait_s: float) -> Iterator[Find
     else:
         yield from _compare(profile, probe, nonce, offset_s)
     shutil.rmtree(inner.root, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        inner.root.parent.rmdir()  # unless another doctor is at work there
 
 
 def _study(home: Home) -> Any:
