@@ -44,7 +44,7 @@ def study(tmp_path: Path) -> Iterator[StudyDir]:
         tmp_path,
         recipe="assorted",
         set={"fault.mode": modes},
-        budget={"rounds": 1, "trials_per_round": len(FAULTS), "trial_minutes": 0.25},
+        budget={"rounds": 1, "trials_per_round": len(FAULTS), "trial_minutes": 0.35},
         execution={"stall_minutes": 9.0 / 60.0},
         reserve={"floor": 0, "confirm": 0},
     )
