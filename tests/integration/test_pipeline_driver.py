@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
+from _loop_kit import no_waiting_for_disks
 from _pipeline_kit import (
+    OneCluster,
+    StageCluster,
     artifact,
     attempt,
     create,
@@ -20,7 +24,11 @@ from neurosweep.core.config import load_toml
 from neurosweep.core.errors import ConfigError, DataError, LockedError, StudyError
 from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home
-from neurosweep.pipeline.state import TaskPhase
+from neurosweep.pipeline.driver import drive
+from neurosweep.pipeline.journal import Hooks
+from neurosweep.pipeline.state import TaskPhase, TaskState
+from neurosweep.pipeline.telling import Teller, status_of
+from neurosweep.records.trial import Kind
 from neurosweep.research.lock import StudyLock
 from neurosweep.testing.fake import Fate
 
@@ -308,3 +316,72 @@ def test_a_stage_asks_for_gpus_of_a_cluster_alone(tmp_path):
     with pytest.raises(ConfigError, match=r"stages\.lora\.gpus: is 1, but local gives no GPUs"):
         create(tmp_path, toy(stages={"lora": {"gpus": 1}}))
     assert not (tmp_path / "home").exists()
+
+
+def test_a_task_that_runs_is_noted_and_told_with_its_age_once_a_minute(tmp_path):
+    cluster = new_cluster(slots=2, seconds=200.0)
+    cluster.fate_of = lambda task, _k: Fate.ENDLESS if task == "lora.s03" else Fate.DONE
+    pipeline = create(tmp_path, toy(minutes=5.0, stall_minutes=5.0))
+    said, seen = [], {}
+    teller = Teller(said.append, pipeline, cluster.clock)
+
+    def on_tick(state):
+        teller.on_tick(state)
+        for one in status_of(pipeline, state, cluster.clock.now())["tasks"]:
+            seen.setdefault((one["task"], one["stands"]), one)
+
+    run(pipeline, cluster, Hooks(on_event=teller.on_event, on_tick=on_tick))
+    attempt = state_of(pipeline).tasks["lora.s03"].attempts[0]
+    assert attempt.started_t
+    assert attempt.kind is Kind.TIME_LIMIT
+    assert attempt.error["text"].startswith("ran for 30")
+    assert attempt.queue_s >= 190.0
+    assert {("lora.s01", "running"), ("lora.s03", "queued"), ("lora.s03", "running")} <= set(seen)
+    assert seen["lora.s03", "running"]["core_hours"] >= 0.0
+    running = [line for line in said if line.startswith("running: ")]
+    assert running[0].startswith("running: encoder (6")
+    assert any("lora.s01 (" in line and "queued: lora.s03 (" in line for line in running)
+    assert any("step " in line for line in running)
+    assert len(running) >= 3 * 200 // 60
+
+
+@pytest.mark.parametrize(("name", "held"), [("fake", 7.25), ("slurm", 8.0)])
+def test_a_task_that_its_executor_never_saw_run_costs_what_its_files_say(
+    tmp_path, monkeypatch, name, held
+):
+    class Timed(StageCluster):
+        def _leave_files(self, job):
+            super()._leave_files(job)
+            os.utime(job.task.files.claim, (1000.0, 1000.0))
+            os.utime(job.task.files.status, (1007.25, 1007.25))
+
+    monkeypatch.setattr("neurosweep.testing.fake.FakeExecutor.name", name)
+    pipeline = create(tmp_path)
+    result = run(pipeline, Timed(new_cluster().clock))
+    assert {a.held_s for t in state_of(pipeline).tasks.values() for a in t.attempts} == {held}
+    assert result["core_hours"] == pytest.approx(6 * held / 3600.0, abs=1e-5)
+
+
+def test_a_task_that_left_no_word_costs_the_time_until_its_end_was_noticed(tmp_path):
+    cluster = new_cluster(seconds=20.0)
+    cluster.fate_of = lambda task, k: Fate.VANISH if (task, k) == ("encoder", 1) else Fate.DONE
+    pipeline = create(tmp_path)
+    run(pipeline, cluster)
+    encoder = state_of(pipeline).tasks["encoder"]
+    first = TaskState("encoder", attempts=encoder.attempts[:1])
+    assert 20.0 <= first.core_hours() * 3600.0 <= 60.0
+
+
+def test_a_pipeline_goes_on_where_its_last_run_ran(tmp_path):
+    pipeline = create(tmp_path)
+
+    def die(name):
+        if name == "ledger:run_opened":
+            raise KeyboardInterrupt
+
+    places = OneCluster(pipeline, new_cluster())
+    with pytest.raises(KeyboardInterrupt), no_waiting_for_disks():
+        drive(pipeline, on="slurm:there", workers=3, places=places, hooks=Hooks(boundary=die))
+    assert (state_of(pipeline).on, state_of(pipeline).workers) == ("slurm:there", 3)
+    with pytest.raises(ConfigError, match="no cluster profile 'there'"):
+        drive(pipeline)
