@@ -132,6 +132,20 @@ def test_three_failures_in_a_row_are_trouble_once_a_round(tmp_path):
     assert any("user_error (the training code raised an error)" in text for text in troubles)
 
 
+def test_what_the_driver_ended_is_told_with_its_reason(tmp_path):
+    study, told = new_study(tmp_path, budget={"rounds": 1, "trials_per_round": 4}), Told()
+    ends = {"f": Fate.DONE, "r": Fate.USER_ERROR}
+    drive(study, FakeCluster(FakeClock(START), lambda trial, _k: ends[trial[0]]))
+    state = state_of(study)
+    for trial in state.trials.values():
+        data = {"trial": trial.plan.trial, "attempt": len(trial.attempts)}
+        state.controls.append({"action": "end_attempt", "reason": "no progress for 26 s", **data})
+    for found in state.rounds.values():
+        found.closed = False
+    notifier(study, told).tick(state)
+    assert "no progress for 26 s" in told.texts[0]
+
+
 def test_a_fifth_of_a_round_that_failed_is_trouble(tmp_path):
     study, told = new_study(tmp_path, budget={"rounds": 1, "trials_per_round": 10}), Told()
     fates = {"r01t000": Fate.USER_ERROR, "r01t005": Fate.USER_ERROR}

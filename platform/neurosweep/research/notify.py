@@ -22,10 +22,11 @@ from neurosweep.core.clock import Clock, SystemClock, parse_iso, utc_iso
 from neurosweep.core.errors import DataError, LockedError
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.core.layout import StudyDir
+from neurosweep.records.endings import ended_why, meaning
 from neurosweep.records.fold import load_state
 from neurosweep.records.mlflow_names import clean_text
-from neurosweep.records.state import AttemptState, Phase, StudyState
-from neurosweep.records.trial import POLICY, Kind, Outcome
+from neurosweep.records.state import AttemptState, Phase, StudyState, TrialState
+from neurosweep.records.trial import Kind, Outcome
 from neurosweep.research.best import running_best
 from neurosweep.research.progress import closed_as, counts_of
 
@@ -167,13 +168,13 @@ class Notifier:
         if in_a_row and not self._told_lately(share):
             trial, attempt = last[-1]
             text = f"{IN_A_ROW} attempts in a row failed in round {number}, the last of them "
-            text += f"{trial.plan.trial}: {_said(attempt)}"
+            text += f"{trial.plan.trial}: {_said(state, trial, attempt)}"
             self._tell("trouble", row, text)
         lost = [t for t in trials if t.phase is Phase.FAILED and t.kind not in _ASKED_FOR]
         size = len(trials) if not number else int(state.spec["budget"]["trials_per_round"])
         if len(lost) >= max(2.0, SHARE * size) and not self._told_lately(row):
             text = f"{len(lost)} of the {size} trials of round {number} failed, the last of them "
-            text += f"{lost[-1].plan.trial}: {_said(lost[-1].attempts[-1])}"
+            text += f"{lost[-1].plan.trial}: {_said(state, lost[-1], lost[-1].attempts[-1])}"
             self._tell("trouble", share, text)
 
     def _told_lately(self, key: str) -> bool:
@@ -281,9 +282,10 @@ def _failed(attempt: AttemptState) -> bool:
     return attempt.outcome is Outcome.FAILED and attempt.kind not in _ASKED_FOR
 
 
-def _said(attempt: AttemptState) -> str:
-    text = f"{attempt.kind.value} ({POLICY[attempt.kind].meaning})"
-    said = str(attempt.error.get("text", "")).strip()
+def _said(state: StudyState, trial: TrialState, attempt: AttemptState) -> str:
+    text = f"{attempt.kind.value} ({meaning(attempt)})"
+    why = ended_why(state, trial.plan.trial, attempt.number)
+    said = (why or str(attempt.error.get("text", ""))).strip()
     return f"{text}: {said[:150]}" if said else text
 
 
