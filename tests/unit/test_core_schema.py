@@ -23,6 +23,12 @@ def test_exposed_keeps_order_and_narrows() -> None:
     assert (exposed["rank"].low, exposed["rank"].high) == (1, 16)
 
 
+def test_a_field_that_is_unknown_is_one_problem_also_with_an_override() -> None:
+    with pytest.raises(ConfigError, match="rnk: unknown field") as found:
+        SCHEMA.exposed(["rnk"], {"rnk": {"high": 16}})
+    assert "not exposed" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("paths", "overrides", "text"),
     [

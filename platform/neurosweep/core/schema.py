@@ -185,6 +185,7 @@ class Schema(Mapping[str, FieldSpec]):
                 continue
             if path not in self._fields:
                 problems.append(f"{path}: unknown field{near_misses(path, self._fields)}")
+                overrides.pop(path, None)
                 continue
             field = _override(self._fields[path], overrides.pop(path, {}), problems)
             if field.searchable:
