@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pipeline_kit import create, toy, write
+from _pipeline_kit import create, run, toy, write
 
 from neurosweep.cli import exits
 from neurosweep.cli.app import main
@@ -123,9 +124,127 @@ def test_wrong_words_are_one_clear_error(
     assert "Traceback" not in error
 
 
+def test_an_unknown_pipeline_is_not_announced(
+    tmp_path: Path, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(tmp_path)
+    assert main(["pipeline", "resume", "toy-xx", "--home", home]) == exits.USER_ERROR
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "there is no pipeline 'toy-xx' here" in told.err
+    name = next(iter(Home(Path(home)).pipelines_dir.glob("toy-*"))).name
+    assert main(["pipeline", "cancel", f"{name}0", "--home", home]) == exits.USER_ERROR
+    assert f"did you mean '{name}'?" in capsys.readouterr().err
+
+
+def test_places_are_looked_at_before_data_are_prepared(
+    tmp_path: Path, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = {"lora": {"on": "slurm:nowhere"}, "soup": {"gpus": 1}}
+    file = str(write(tmp_path / "toy.toml", toy(stages=stages)))
+    assert main(["pipeline", "run", file, "--home", home]) == exits.USER_ERROR
+    told = capsys.readouterr()
+    assert "preparing" not in told.out
+    assert "stages.lora.on: no cluster profile 'nowhere'" in told.err
+    assert "stages.soup.gpus: is 1" in told.err
+    assert not list(Path(home).glob("pipelines/*"))
+
+
+def test_the_result_is_told_before_mlflow_is_written(
+    tmp_path: Path,
+    home: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neurosweep.pipeline.mirror.mirror_result", interrupted)
+    file = str(write(tmp_path / "toy.toml", toy()))
+    words = ["pipeline", "run", file, "--home", home, "--on", "inline"]
+    assert main(words) == exits.INTERRUPTED
+    told = capsys.readouterr()
+    pipeline = only_pipeline(home)
+    assert pipeline is not None
+    assert f"result: {pipeline.result_json}" in told.out
+    assert "decode (given soup, encoder)" in told.out
+    assert "MLflow is not up to date: bring it there with: neurosweep pipeline resume" in told.err
+
+
+def test_status_has_the_scores_the_cost_and_what_goes_on(
+    tmp_path: Path, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = create(tmp_path)
+    which = f"{pipeline.pipeline_id} --home {home}"
+    assert main(["pipeline", "status", pipeline.pipeline_id, "--home", home]) == exits.OK
+    told = capsys.readouterr().out
+    assert f"pipeline {pipeline.pipeline_id}: resumable, 0 of 6 tasks are there, 0.00 core" in told
+    assert f"neurosweep pipeline resume {which}  # go on" in told
+    assert f"neurosweep pipeline cancel {which}  # end" in told
+    run(pipeline)
+    assert main(["pipeline", "status", pipeline.pipeline_id, "--home", home]) == exits.OK
+    told = capsys.readouterr().out
+    assert f"{pipeline.pipeline_id}: complete, 6 of 6 tasks are there, 0.00" in told
+    assert "WER" in told
+    assert f"result: {pipeline.result_json}" in told
+    assert "pipeline resume" not in told
+
+
+def alive_in(folder: Path) -> list[str]:
+    """Return the processes whose command names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
+
+
+def start_slow(tmp_path: Path, home: str) -> subprocess.Popen[bytes]:
+    """Start a driver, and wait until it runs tasks that take a minute."""
+    file = write(tmp_path / "toy.toml", toy(set={"fault": {"delay_s": 50.0}}))
+    driver = start(file, home, "--notify", f"echo $NEUROSWEEP_TEXT >> {tmp_path / 'told'}")
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        pipeline = only_pipeline(home)
+        tasks = read_state(pipeline).tasks.values() if pipeline else ()
+        if any(t.task.startswith("lora") and t.attempts and t.attempts[-1].pid for t in tasks):
+            return driver
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driven", [True, False], ids=["by its driver", "without a driver"])
+def test_a_pipeline_is_cancelled(tmp_path: Path, home: str, driven: bool) -> None:
+    driver = start_slow(tmp_path, home)
+    pipeline = only_pipeline(home)
+    assert pipeline is not None
+    if not driven:
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(timeout=LIMIT_S) == exits.INTERRUPTED
+    words = ("pipeline", "cancel", pipeline.pipeline_id, "--home", home, "--reason", "wrong corpus")
+    code, data = call(*words)
+    assert code == exits.OK
+    if driven:
+        assert (data["driver"], data["obeyed"]) == (True, True)
+        assert driver.wait(timeout=LIMIT_S) == exits.NOT_REACHED
+    _, status = call("pipeline", "status", pipeline.pipeline_id, "--home", home)
+    assert (status["state"], status["reason"], status["there"]) == ("cancelled", "wrong corpus", 1)
+    assert status["core_hours"] > 0.0
+    assert {one["kind"] for one in status["tasks"]} == {"", "cancelled_user"}
+    assert alive_in(pipeline.root) == []
+    if driven:
+        deadline = time.monotonic() + LIMIT_S
+        while not (tmp_path / "told").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert main(list(words)) == exits.USER_ERROR
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 def test_the_result_is_an_experiment_with_a_run_for_every_row(tmp_path: Path) -> None:
-    from _pipeline_kit import run
     from mlflow.tracking import MlflowClient
 
     pipeline = create(tmp_path)
@@ -148,9 +267,9 @@ def test_the_result_is_an_experiment_with_a_run_for_every_row(tmp_path: Path) ->
         assert one.info.status == "FINISHED"
 
 
-def start(file: Path, home: str) -> subprocess.Popen[bytes]:
+def start(file: Path, home: str, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "neurosweep.cli", "pipeline", "run", str(file)]
-    command += ["--home", home, "--workers", "2", "--no-mlflow"]
+    command += ["--home", home, "--workers", "2", "--no-mlflow", *more]
     env = {**os.environ, **code_env(None, 1)}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet)

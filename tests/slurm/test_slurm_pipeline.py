@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,53 @@ def test_stages_run_one_after_the_other_each_with_its_resources(tmp_path: Path) 
     ).stdout
     assert "cpu=2,mem=256M" in shown
     assert "TimeLimit=00:03:00" in shown
-    assert result["core_hours"] > 0.0
+    assert result["core_hours"] * 3600.0 == pytest.approx(held_s(state), abs=0.01)
+    assert abs(result["core_hours"] * 3600.0 - accounted_s(list(jobs.values()))) <= len(jobs) + 2
+
+
+def held_s(state: Any) -> float:
+    return sum(a.cores * a.held_s for task in state.tasks.values() for a in task.attempts)
+
+
+def accounted_s(jobs: Collection[str]) -> float:
+    """Return the core-seconds that accounting has for jobs, once all of them are over."""
+    query = ["sacct", "-X", "-n", "-P", "-o", "CPUTimeRAW,End", "-j", ",".join(jobs)]
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+        rows = [line.split("|") for line in shown.splitlines()]
+        if len(rows) == len(jobs) and all(end != "Unknown" for _, end in rows):
+            return float(sum(int(seconds) for seconds, _ in rows))
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_a_pipeline_without_a_driver_is_cancelled_where_it_ran(tmp_path: Path) -> None:
+    words = command(tmp_path, toy(set={"fault": {"delay_s": 60.0}}))
+    quiet = subprocess.DEVNULL
+    driver = subprocess.Popen(words, env=environment(), stdout=quiet, stderr=quiet)
+    end = time.monotonic() + LIMIT_S
+    while True:
+        pipeline, state = state_in(tmp_path / "home")
+        started = state is not None and [
+            t.attempts[-1].job
+            for t in state.tasks.values()
+            if t.task.startswith("lora") and t.attempts and t.attempts[-1].started_t
+        ]
+        if started:
+            break
+        assert time.monotonic() < end
+        assert driver.poll() is None
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert pipeline is not None
+    which = ["pipeline", "cancel", pipeline.pipeline_id, "--home", str(tmp_path / "home")]
+    code, result = finish([sys.executable, "-m", "neurosweep.cli", *which, "--json"])
+    assert (code, result["state"]) == (exits.OK, "cancelled")
+    _, state = state_in(tmp_path / "home")
+    jobs = [t.attempts[-1].job for t in state.tasks.values() if t.attempts]
+    assert abs(result["core_hours"] * 3600.0 - accounted_s(jobs)) <= len(jobs) + 2
 
 
 def test_a_killed_driver_finds_its_jobs_again_and_a_failed_subject_is_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from neurosweep.core.layout import AttemptDir, Home, PipelineDir
 from neurosweep.exec.made import made_files
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.graph import expand, in_order
+from neurosweep.pipeline.places import check_places
 from neurosweep.pipeline.plan import used
 from neurosweep.pipeline.spec import PipelineSpec, StageSpec, find_pipeline, load_pipeline
 from neurosweep.pipeline.state import TaskPhase, fold
@@ -53,8 +54,71 @@ def test_a_wrong_file_is_refused_with_what_is_allowed(tmp_path, stages, said):
 
 def test_all_problems_are_told_at_once(tmp_path):
     stages = {"soup": {"needs": ["lroa"]}, "lora": {"foreach": []}}
-    with pytest.raises(ConfigError, match="3 problems"):
+    with pytest.raises(ConfigError, match="2 problems"):
         load_pipeline(write(tmp_path / "p.toml", toy(stages=stages)))
+
+
+def test_unknown_keys_of_several_tables_and_wrong_needs_are_told_at_once(tmp_path):
+    stages = {
+        "encoder": {"minuts": 3},
+        "lora": {"cores": 0, "foreach": "subject"},
+        "soup": {"needs": ["lroa", "encoder"], "gpu": 1},
+    }
+    data = toy(stages=stages, worker=3)
+    del data["recipe"]
+    with pytest.raises(ConfigError, match="7 problems") as told:
+        load_pipeline(write(tmp_path / "p.toml", data))
+    lines = [line.strip() for line in str(told.value).splitlines()]
+    assert lines[0] == f"{tmp_path / 'p.toml'}: 7 problems"
+    for wanted in (
+        "worker: unknown key; did you mean 'workers'?",
+        "recipe: is missing",
+        "stages.encoder.minuts: unknown key; did you mean 'minutes'?",
+        "stages.lora.cores: Input should be greater than or equal to 1",
+        "stages.lora.foreach: is 'subject', expected",
+        "stages.soup.gpu: unknown key; did you mean 'gpus'?",
+        "stages.soup.needs: no stage 'lroa'; did you mean 'lora'?",
+    ):
+        assert any(line.startswith(wanted) for line in lines), wanted
+
+
+def test_a_stage_without_a_job_hides_nothing_else(tmp_path):
+    data = toy(stages={"soup": {"needs": ["lroa"]}})
+    del data["stages"]["lora"]["job"]
+    with pytest.raises(ConfigError, match="2 problems") as told:
+        load_pipeline(write(tmp_path / "p.toml", data))
+    assert "stages.lora.job: is missing" in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["stages = 3\n", "[stages]\nsoup = 3\n", "name = 3\n"])
+def test_a_file_of_another_shape_is_refused_in_words(tmp_path, text):
+    path = tmp_path / "p.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"p\.toml: \d problems?"):
+        load_pipeline(path)
+
+
+def test_all_places_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "good.toml").write_text('partition = "main"\n', encoding="utf-8")
+    stages = {
+        "encoder": {"on": "slurm:nowhere"},
+        "lora": {"gpus": 1},
+        "soup": {"on": "lokal"},
+        "decode": {"on": f"slurm:{tmp_path / 'good.toml'}"},
+    }
+    with pytest.raises(ConfigError, match="4 problems") as told:
+        check_places(spec(stages=stages))
+    for wanted in (
+        "stages.encoder.on: no cluster profile 'nowhere'",
+        "stages.lora.gpus: is 1, but local gives no GPUs",
+        "stages.soup.on: ",
+        "stages.decode.on: sbatch is not installed here",
+    ):
+        assert wanted in str(told.value)
+    with pytest.raises(ConfigError, match="on: no cluster profile 'there'"):
+        check_places(spec(), "slurm:there")
+    check_places(spec(), "inline")
 
 
 def test_a_recipe_is_looked_up_beside_the_file(tmp_path):

@@ -194,7 +194,7 @@ class Desk:
 
     def _holding(self, task: TaskState, claimed: Claimed) -> dict[str, Any]:
         gpus = self._executor(task.task).allocation.gpus
-        return {"host": claimed.host, "cores": self._shape(task).cores, "gpus": gpus}
+        return {"host": claimed.machine, "cores": self._shape(task).cores, "gpus": gpus}
 
     def _check_limits(self, task: TaskState, view: TaskView) -> None:
         key, shape = _key(task), self._shape(task)

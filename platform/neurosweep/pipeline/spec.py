@@ -188,9 +188,9 @@ def _stage_problems(name: str, stage: StageSpec, stages: Mapping[str, StageSpec]
             problems.append(f".needs: '{need}' scores for people and gives nothing to other stages")
     if len(set(stage.needs)) < len(stage.needs):
         problems.append(".needs: names a stage twice")
-    if stage.at_least is not None and not any(
-        need in stages and stages[need].foreach is not None for need in stage.needs
-    ):
+    known_needs = all(need in stages for need in stage.needs)
+    many = any(need in stages and stages[need].foreach is not None for need in stage.needs)
+    if stage.at_least is not None and known_needs and not many:
         problems.append(".at_least: none of the stages it needs has foreach")
     problems += [f".foreach: {text}" for text in _foreach_problems(stage.foreach)]
     return problems + _evaluate_problems(stage)
