@@ -43,6 +43,26 @@ def test_declared_fields_become_schema() -> None:
     assert not fields["name"].searchable
 
 
+class Team(StrictModel):
+    members: list[Training] = Field(default_factory=list)
+    mode: Annotated[Literal["sync", "async"], Searchable()] = "sync"
+
+
+def test_an_unknown_key_inside_a_list_has_its_near_miss() -> None:
+    with pytest.raises(ConfigError) as found:
+        validate(Team, {"members": [{}, {"batch_sise": 8}]}, "here")
+    assert "members.1.batch_sise: unknown key; did you mean 'batch_size'" in str(found.value)
+
+
+def test_one_wrong_value_is_one_problem() -> None:
+    with pytest.raises(ConfigError, match="here: 1 problem\n"):
+        validate(Recipe, {"training": {"schedule": "steps"}}, "here")
+    with pytest.raises(ConfigError, match="here: 1 problem\n"):
+        validate(Team, {"mode": "asink"}, "here")
+    with pytest.raises(ConfigError, match="here: 2 problems\n"):
+        validate(Recipe, {"training": {"schedule": "steps", "learning_rate": 9.0}}, "here")
+
+
 def test_instance_values_become_defaults() -> None:
     recipe = validate(Recipe, {"training": {"learning_rate": 1e-3}}, "here")
     fields = {field.path: field for field in fields_of(recipe)}

@@ -6,7 +6,7 @@ import csv
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,18 +101,23 @@ def validate(model: type[ModelT], data: Mapping[str, Any], where: str) -> ModelT
     try:
         instance = model.model_validate(dict(data))
     except ValidationError as error:
-        problems = [_describe(model, detail) for detail in error.errors()]
-        raise _problems_error(where, problems + _raw_range_problems(model, data)) from None
+        details = error.errors()
+        told = {".".join(map(str, detail["loc"])) for detail in details}
+        problems = [_describe(model, detail) for detail in details]
+        raise _problems_error(where, problems + _raw_range_problems(model, data, told)) from None
     problems = _range_problems(instance)
     if problems:
         raise _problems_error(where, problems)
     return instance
 
 
-def _raw_range_problems(model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
+def _raw_range_problems(
+    model: type[BaseModel], data: Mapping[str, Any], told: Collection[str]
+) -> list[str]:
     """Check ranges in data that has other problems too, so that all are told at once."""
     flat = flatten(data)
-    fields = (field for field in fields_of(model) if field.searchable and field.path in flat)
+    untold = (field for field in fields_of(model) if field.path in flat.keys() - told)
+    fields = (field for field in untold if field.searchable)
     problems = (field.check(flat[field.path]) for field in fields)
     return [problem for problem in problems if problem is not None and ": is " in problem]
 
@@ -141,13 +146,17 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
 def _model_at(model: type[BaseModel], path: Iterable[str]) -> type[BaseModel] | None:
     current: type[BaseModel] | None = model
     for name in path:
+        if name.isdigit():  # of a list, whose class is known already
+            continue
         field = current.model_fields.get(name) if current else None
-        current = _submodel(field) if field else None
+        current = _submodel(field, in_lists=True) if field else None
     return current
 
 
-def _submodel(field: FieldInfo) -> type[BaseModel] | None:
-    for candidate in _union_members(field.annotation):
+def _submodel(field: FieldInfo, *, in_lists: bool = False) -> type[BaseModel] | None:
+    members = _union_members(field.annotation)
+    lists = [m for m in members if in_lists and typing.get_origin(m) is list]
+    for candidate in (*members, *(part for found in lists for part in typing.get_args(found))):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
