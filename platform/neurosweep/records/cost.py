@@ -113,7 +113,8 @@ def idle_share(groups: Iterable[Iterable[TrialState]], now: float | None = None)
     Per group, which is a round: ``busy`` is the sum of the seconds for which its attempts were
     held; ``wall`` runs from its first submission to the end of its last attempt; ``slots`` is the
     largest number of its jobs that ran at the same moment. A slot that nobody ever used, because
-    the scheduler had fewer to give, is therefore not idle.
+    the scheduler had fewer to give, is therefore not idle. The time of a pause, or for which
+    nobody drove the study in the middle of a round, is idle as all time in which nothing ran.
     """
     busy = capacity = 0.0
     for trials in groups:
