@@ -70,12 +70,7 @@ def test_stages_run_one_after_the_other_each_with_its_resources(tmp_path: Path) 
     ).stdout
     assert "cpu=2,mem=256M" in shown
     assert "TimeLimit=00:03:00" in shown
-    assert result["core_hours"] * 3600.0 == pytest.approx(held_s(state), abs=0.01)
-    assert abs(result["core_hours"] * 3600.0 - accounted_s(list(jobs.values()))) <= len(jobs) + 2
-
-
-def held_s(state: Any) -> float:
-    return sum(a.cores * a.held_s for task in state.tasks.values() for a in task.attempts)
+    assert abs(result["core_hours"] * 3600.0 - accounted_s(list(jobs.values()))) <= len(jobs)
 
 
 def accounted_s(jobs: Collection[str]) -> float:
@@ -116,7 +111,7 @@ def test_a_pipeline_without_a_driver_is_cancelled_where_it_ran(tmp_path: Path) -
     assert (code, result["state"]) == (exits.OK, "cancelled")
     _, state = state_in(tmp_path / "home")
     jobs = [t.attempts[-1].job for t in state.tasks.values() if t.attempts]
-    assert abs(result["core_hours"] * 3600.0 - accounted_s(jobs)) <= len(jobs) + 2
+    assert abs(result["core_hours"] * 3600.0 - accounted_s(jobs)) <= len(jobs)
 
 
 def test_a_killed_driver_finds_its_jobs_again_and_a_failed_subject_is_said(tmp_path: Path) -> None:

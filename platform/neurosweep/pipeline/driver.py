@@ -98,7 +98,8 @@ class _Driver:
         state = self._journal.state
         if state.closed is not None:
             self._drop_requests()
-        if state.cancelled is None and not any(True for _ in pending_requests(self._requests)):
+        asked = any(one.action == "cancel" for one in pending_requests(self._requests))
+        if state.cancelled is None and not asked:
             self._check_what_is_used()
         try:
             self._journal.record("run_opened", {"number": state.num_runs + 1, **place})

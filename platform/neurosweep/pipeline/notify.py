@@ -51,4 +51,6 @@ class PipelineNotifier(Notifier):
         if task.phase is TaskPhase.FAILED:
             last = task.attempts[-1]
             text = f"{name} failed: {last.kind.value} ({POLICY[last.kind].meaning})"
+            said = str(last.error.get("text", "")).strip()
+            text += f": {said}" if said else ""
             self._tell("trouble", f"trouble task {name} {state.num_runs}", text)

@@ -233,9 +233,14 @@ def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
         _show(pipeline, drive(pipeline, hooks=hooks), console)
         return exits.OK
     console.line(f"asked the driver of {pipeline.pipeline_id} ({holder})")
-    obeyed = _is_taken(folder.control_dir / f"{request}.json")
-    told = "ends what runs and closes the pipeline" if obeyed else "has not answered yet"
-    console.line(f"it {told}")
+    taken = _is_taken(folder.control_dir / f"{request}.json")
+    obeyed = request in read_state(pipeline).requests
+    if taken and not obeyed:
+        msg = f"pipeline {pipeline.pipeline_id}: has ended meanwhile; nothing was cancelled"
+        raise StudyError(msg)
+    told = "ends what runs and closes the pipeline as cancelled"
+    late = "has not answered yet and obeys at its next look"
+    console.line(f"it {told if obeyed else late}")
     data = {"v": 1, "pipeline": pipeline.pipeline_id, "request": request}
     console.data(data | {"driver": True, "obeyed": obeyed})
     return exits.OK
@@ -254,6 +259,7 @@ def _status(args: argparse.Namespace, home: Home, console: Console) -> int:
     from neurosweep.cli import exits
     from neurosweep.pipeline.journal import read_state
     from neurosweep.pipeline.telling import (
+        cost_text,
         next_lines,
         result_table,
         status_lines,
@@ -278,10 +284,11 @@ def _status(args: argparse.Namespace, home: Home, console: Console) -> int:
         if not pipeline.pipeline_id.startswith("."):
             found.append(status_of(pipeline, read_state(pipeline)))
     rows = [
-        [one["pipeline"], one["state"], f"{one['there']} of {one['num_tasks']}"] for one in found
+        [one["pipeline"], one["state"], f"{one['there']} of {one['num_tasks']}", cost_text(one)]
+        for one in found
     ]
     if rows:
-        console.table(["pipeline", "state", "tasks there"], rows)
+        console.table(["pipeline", "state", "tasks there", "cost"], rows)
     else:
         console.line(f"no pipelines in {home.root}; make one with: neurosweep pipeline run FILE")
     console.data({"v": 1, "pipelines": found})
