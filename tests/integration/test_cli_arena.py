@@ -85,6 +85,7 @@ def test_a_killed_arena_goes_on_where_it_was(folder: Path) -> None:
     data: dict[str, Any] = json.loads(out)
     assert code == exits.OK
     assert {arm["state"] for arm in data["arms"]} == {"resumable"}
+    assert data["violations"] == {"random": [], "default": []}, "looking judges nothing"
     code, out, err = call(folder, "resume", "compare", "--json", "--no-mlflow", "--workers", "2")
     data = json.loads(out)
     assert (code, data["errors"]) == (exits.OK, {})
@@ -93,7 +94,10 @@ def test_a_killed_arena_goes_on_where_it_was(folder: Path) -> None:
         assert (arm["state"], arm["trials"]["done"]) == ("complete", 8)
         assert Path(arm["report"]).is_file()
     assert "random: round 2 closed, 4 done, 0 failed, best " in err
-    assert "8+0 of 8" in call(folder, "status", data["arena"])[1]
+    shown = call(folder, "status", data["arena"])[1]
+    assert "8+0 of 8" in shown
+    assert " core-hours" in shown
+    assert "neurosweep ui" in shown
     assert call(folder, "status")[1].split() == [data["arena"]]
     code, out, _ = call(folder, "resume", "compare", "--no-mlflow", "--fail-if", "best<chance")
     assert code == exits.NOT_REACHED

@@ -15,6 +15,7 @@ from neurosweep.cli.options import (
     add_json,
     add_running,
     execution_changes,
+    home_flag,
     open_home,
 )
 
@@ -180,11 +181,14 @@ def _show(
     arena: Arena,
     console: Console,
     errors: Mapping[str, NeurosweepError] | None = None,
-    conditions: Sequence[Condition] = (),
+    conditions: Sequence[Condition] | None = None,
 ) -> int:
-    """Print one line an arm, what stopped those that stopped, and what was not reached."""
+    """Print one line an arm, what stopped those that stopped, and what was not reached.
+
+    Whoever only looks gives no conditions, and nothing is held against an arm.
+    """
     from neurosweep.cli.gates import violations
-    from neurosweep.cli.summary import summarize
+    from neurosweep.cli.summary import home_of, summarize
     from neurosweep.core.clock import SystemClock
     from neurosweep.records.fold import load_state
 
@@ -194,7 +198,10 @@ def _show(
     }
     console.line()
     console.table(_HEADER, [_row(label, summary) for label, summary in summaries.items()])
-    broken = {label: violations(summary, conditions) for label, summary in summaries.items()}
+    broken = {
+        label: [] if conditions is None else violations(summary, conditions)
+        for label, summary in summaries.items()
+    }
     for label, error in errors.items():
         console.line(f"{label}: {error}")
     for label, texts in broken.items():
@@ -203,8 +210,9 @@ def _show(
     if states & {"resumable", "paused"}:
         console.line(f"go on with: neurosweep arena resume {arena.id}")
     for label, summary in summaries.items():
-        if summary["report"]:
-            console.line(f"{label}: {summary['report']}")
+        console.lines(_more(label, summary))
+    home = home_of(next(iter(arena.studies.values())))
+    console.line(f"neurosweep ui{home_flag(home)}  # open MLflow")
     code = exits.NOT_REACHED if errors or any(broken.values()) else exits.OK
     code = exits.INTERRUPTED if "resumable" in states and not errors else code
     console.data(
@@ -218,6 +226,18 @@ def _show(
         }
     )
     return code
+
+
+def _more(label: str, summary: Mapping[str, Any]) -> list[str]:
+    from neurosweep.cli.summary import show_path
+    from neurosweep.cli.wording import cost_text, failures_text
+
+    lines = [f"{label}: {cost_text(summary['cost'])}"]
+    if summary["failures"]:
+        lines.append(f"{label}: failures: {failures_text(summary['failures'])}")
+    if summary["report"]:
+        lines.append(f"{label}: report: {show_path(summary['report'])}")
+    return lines
 
 
 def _row(label: str, summary: Mapping[str, Any]) -> list[str]:
