@@ -137,6 +137,21 @@ def test_an_unknown_pipeline_is_not_announced(
     assert f"did you mean '{name}'?" in capsys.readouterr().err
 
 
+def test_a_name_stands_for_the_one_pipeline_of_it(
+    tmp_path: Path, home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = create(tmp_path)
+    assert main(["pipeline", "cancel", "toy", "--home", home]) == exits.OK
+    assert read_state(first).closed is not None
+    create(tmp_path, toy(seed=1))
+    capsys.readouterr()
+    assert main(["pipeline", "status", "toy", "--home", home]) == exits.USER_ERROR
+    told = capsys.readouterr().err
+    assert "there are 2 pipelines 'toy'; name one: " in told
+    assert first.pipeline_id in told
+    assert main(["pipeline", "status", first.pipeline_id, "--home", home]) == exits.OK
+
+
 def test_places_are_looked_at_before_data_are_prepared(
     tmp_path: Path, home: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

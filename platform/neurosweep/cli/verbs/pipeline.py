@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _ABOUT = {
     "status": "say where a pipeline stands, or list all",
     "cancel": "end what runs of a pipeline, and close it; what was made stays",
 }
+_WHICH = "its id, or its name when there is one of it"
 _ANSWER_S = 10.0
 _LOOK_S = 0.1
 
@@ -47,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
             )
         else:
             many = "?" if name == "status" else None
-            action.add_argument("pipeline", metavar="PIPELINE", nargs=many, help="its id")
+            action.add_argument("pipeline", metavar="PIPELINE", nargs=many, help=_WHICH)
         if name == "cancel":
             action.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
         elif name != "status":
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         args.on = anywhere(args.on, Path.cwd())
         check_place(args.on)
     if args.action == "resume":
-        return _drive(args, home.pipeline(args.pipeline), console)
+        return _drive(args, _find(home, args.pipeline), console)
     pipeline = _create(args, home, console)
     _warn_of_others(home, pipeline, console)
     return _drive(args, pipeline, console)
@@ -121,6 +123,25 @@ def _create(args: argparse.Namespace, home: Home, console: Console) -> PipelineD
     if args.on is None and state.closed is not None:
         args.on = state.created["spec"]["on"]  # not where an earlier run was sent to
     return pipeline
+
+
+def _find(home: Home, text: str) -> PipelineDir:
+    """Return the pipeline of an id, or the one of a name.
+
+    Raises
+    ------
+    StudyError
+        When there are several of the name.
+    """
+    from neurosweep.core.errors import StudyError
+
+    found = sorted(home.pipelines_dir.glob(f"{glob.escape(text)}-????????/ledger.jsonl"))
+    if home.pipeline(text).ledger.exists() or not found:
+        return home.pipeline(text)
+    if len(found) > 1:
+        listed = ", ".join(path.parent.name for path in found)
+        raise StudyError(f"there are {len(found)} pipelines '{text}'; name one: {listed}")
+    return home.pipeline(found[0].parent.name)
 
 
 def _warn_of_others(home: Home, pipeline: PipelineDir, console: Console) -> None:
@@ -218,7 +239,7 @@ def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
     from neurosweep.research.control import send_request
     from neurosweep.research.lock import live_driver
 
-    pipeline = home.pipeline(args.pipeline)
+    pipeline = _find(home, args.pipeline)
     closed = read_state(pipeline).closed
     if closed is not None:
         msg = f"pipeline {pipeline.pipeline_id}: has ended ({closed['state']}); nothing to cancel"
@@ -269,7 +290,8 @@ def _status(args: argparse.Namespace, home: Home, console: Console) -> int:
 
     flag = home_flag(home)
     if args.pipeline is not None:
-        status = status_of(home.pipeline(args.pipeline), read_state(home.pipeline(args.pipeline)))
+        pipeline = _find(home, args.pipeline)
+        status = status_of(pipeline, read_state(pipeline))
         console.lines(status_lines(status))
         console.table(*status_table(status))
         if status["rows"]:
