@@ -15,7 +15,8 @@ from neurosweep.core.files import read_json
 from neurosweep.core.layout import Home
 from neurosweep.core.provenance import code_env
 from neurosweep.testing.attempts import make_task
-from neurosweep.testing.slurm import Answer, CommandFault, Event, FakeSlurm, FaultScript, TaskFault
+from neurosweep.testing.slurm.cluster import FakeSlurm
+from neurosweep.testing.slurm.script import Answer, CommandFault, Event, FaultScript, TaskFault
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -216,7 +217,7 @@ def test_commands_are_found_on_path_and_only_for_a_while(fresh):
 OWNER = """
 import sys, time
 from pathlib import Path
-from neurosweep.testing.slurm import FakeSlurm
+from neurosweep.testing.slurm.cluster import FakeSlurm
 slurm = FakeSlurm(Path(sys.argv[1])).__enter__()
 slurm.command("sbatch", "--wrap=exec sleep 300")
 while not slurm.notes("start"):

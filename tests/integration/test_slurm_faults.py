@@ -26,11 +26,11 @@ from neurosweep.exec import slurm_adopt
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind
 from neurosweep.research.progress import DriveState
-from neurosweep.testing.slurm import (
+from neurosweep.testing.slurm.cluster import FakeSlurm
+from neurosweep.testing.slurm.script import (
     Answer,
     CommandFault,
     Event,
-    FakeSlurm,
     FaultScript,
     OldJob,
     TaskFault,

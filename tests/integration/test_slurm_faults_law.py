@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosweep.records.state import Phase
-from neurosweep.testing.slurm import (
-    Answer,
-    CommandFault,
-    Event,
-    FakeSlurm,
-    FaultScript,
-    TaskFault,
-)
+from neurosweep.testing.slurm.cluster import FakeSlurm
+from neurosweep.testing.slurm.script import Answer, CommandFault, Event, FaultScript, TaskFault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EXAMPLES = int(os.environ.get("NEUROSWEEP_TEST_EXAMPLES", "12"))

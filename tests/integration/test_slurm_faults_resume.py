@@ -14,7 +14,8 @@ from neurosweep.records.export import export_study
 from neurosweep.records.trial import Kind
 from neurosweep.research.control import send_request
 from neurosweep.research.progress import DriveState
-from neurosweep.testing.slurm import Event, FakeSlurm, FaultScript, TaskFault
+from neurosweep.testing.slurm.cluster import FakeSlurm
+from neurosweep.testing.slurm.script import Event, FaultScript, TaskFault
 
 pytestmark = pytest.mark.timeout(60)
 TRIALS, HIT, STEPS = 4, 1, 12

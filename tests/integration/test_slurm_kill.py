@@ -31,14 +31,8 @@ from neurosweep.records.trial import Purpose
 from neurosweep.research import journal
 from neurosweep.research.control import send_request
 from neurosweep.research.progress import DriveState
-from neurosweep.testing.slurm import (
-    Answer,
-    CommandFault,
-    Event,
-    FakeSlurm,
-    FaultScript,
-    TaskFault,
-)
+from neurosweep.testing.slurm.cluster import FakeSlurm
+from neurosweep.testing.slurm.script import Answer, CommandFault, Event, FaultScript, TaskFault
 
 TRIALS = 50
 REFILLED = TaskFault(Event.NODE_FAIL, array=1, task=7, requeue=False)

@@ -149,7 +149,7 @@ def test_unreachable_controller_is_not_an_end(
 
 def test_all_parts_of_a_round_keep_to_the_slots_together(home: Home) -> None:
     running = executor(home, workers=2, max_array=3)
-    tasks = tasks_of(home, ["instant"] * 6, delay_s=1.0)
+    tasks = tasks_of(home, ["instant"] * 6, delay_s=2.0)
     running.submit("token-f", tasks)
     most = 0
 
@@ -159,10 +159,10 @@ def test_all_parts_of_a_round_keep_to_the_slots_together(home: Home) -> None:
         return all_ended(views) and len(views) == 6
 
     poll_until(running, done)
-    assert most == 2
+    assert most <= 2
     spans = sorted(status_span(task) for task in tasks)
     overlaps = [sum(a < end and start < b for a, b in spans) for start, end in spans]
-    assert max(overlaps) <= 3, "a task meets the one beside it, before and after"
+    assert 2 <= max(overlaps) <= 3, "a task meets the one beside it, before and after"
 
 
 def status_span(task: TaskSpec) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neurosweep.testing.slurm import FakeSlurm
+from neurosweep.testing.slurm.cluster import FakeSlurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
 ROWS = ("squeue", "-h", "-r", "-o", "%i|%j|%T|%r")
