@@ -5,20 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosweep.core.errors import ExecutorError
-from neurosweep.exec.slurm_throttle import Load, Throttle, levels, shares
+from neurosweep.core.fair import fair_shares
+from neurosweep.exec.slurm_throttle import Load, Throttle, levels
 
 SLOTS = st.integers(0, 30)
-LEFT = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 20), max_size=6)
-
-
-@given(SLOTS, LEFT)
-def test_shares_use_every_slot_and_are_even(slots: int, left: dict[str, int]) -> None:
-    dealt = shares(slots, left)
-    assert sum(dealt.values()) == min(slots, sum(left.values()))
-    assert all(0 <= dealt[array] <= left[array] for array in left)
-    hungry = [dealt[array] for array in left if dealt[array] < left[array]]
-    if hungry:
-        assert max(dealt.values()) - min(hungry) <= 1
 
 
 @st.composite
@@ -43,7 +33,7 @@ def test_levels_raise_only_by_what_is_free(slots: int, found: dict[str, Load]) -
 
 @given(SLOTS, loads())
 def test_levels_settle_on_the_shares(slots: int, found: dict[str, Load]) -> None:
-    wanted = shares(slots, {array: load.left for array, load in found.items()})
+    wanted = fair_shares(slots, {array: load.left for array, load in found.items()})
     for _ in range(2):  # what was lowered has ended by the second time
         chosen = levels(slots, found)
         found = {

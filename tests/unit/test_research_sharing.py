@@ -10,7 +10,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosweep.research.sharing import LEASE_S, SlotFile, fair_shares
+from neurosweep.core.fair import fair_shares
+from neurosweep.research.sharing import LEASE_S, SlotFile
 from neurosweep.testing.fake import FakeClock
 
 names = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 60), max_size=6)

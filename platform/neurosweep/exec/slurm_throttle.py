@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neurosweep.core.errors import ExecutorError
+from neurosweep.core.fair import fair_shares
 from neurosweep.exec.slurm_state import run_slurm
 
 logger = logging.getLogger(__name__)
@@ -39,30 +40,6 @@ class Load:
         return max(self.running, self.left if self.level is None else min(self.left, self.level))
 
 
-def shares(slots: int, left: Mapping[str, int]) -> dict[str, int]:
-    """Deal slots out evenly; what one array has no use for goes to the others.
-
-    Parameters
-    ----------
-    slots
-        Tasks at a time, over all arrays.
-    left
-        Array to its tasks that have not ended; earlier arrays get what cannot be divided.
-    """
-    dealt = dict.fromkeys(left, 0)
-    free = slots
-    while free > 0:
-        hungry = [array for array, number in left.items() if dealt[array] < number]
-        if not hungry:
-            break
-        each = max(free // len(hungry), 1)
-        for array in hungry[:free]:
-            extra = min(each, left[array] - dealt[array], free)
-            dealt[array] += extra
-            free -= extra
-    return dealt
-
-
 def levels(slots: int, loads: Mapping[str, Load]) -> dict[str, int]:
     """Return the level of each array.
 
@@ -76,7 +53,7 @@ def levels(slots: int, loads: Mapping[str, Load]) -> dict[str, int]:
     loads
         What each array has left, the oldest first.
     """
-    wanted = shares(slots, {array: load.left for array, load in loads.items()})
+    wanted = fair_shares(slots, {array: load.left for array, load in loads.items()})
     free = slots - sum(max(load.taken, 0) for load in loads.values())
     chosen: dict[str, int] = {}
     for array, load in loads.items():

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurosweep.core.clock import Clock
+from neurosweep.core.fair import fair_shares
 from neurosweep.exec.protocol import Executor
-from neurosweep.research.sharing import SlotFile, fair_shares
+from neurosweep.research.sharing import SlotFile
 
 _EVERY_S = 2.0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from neurosweep.core.clock import Clock
 from neurosweep.core.errors import DataError
+from neurosweep.core.fair import fair_shares
 from neurosweep.core.files import atomic_write_json, read_json
 from neurosweep.exec.claim import ProcessMark
 
@@ -21,35 +22,6 @@ logger = logging.getLogger(__name__)
 
 LEASE_S = 180.0
 _MAX_BYTES = 1024 * 1024
-
-
-def fair_shares(total: int, demands: Mapping[str, int]) -> dict[str, int]:
-    """Divide slots so that nobody can have more without somebody who has less losing one.
-
-    Parameters
-    ----------
-    total
-        Slots to divide.
-    demands
-        Name to the slots it could use, in the order in which single slots are given away.
-
-    Returns
-    -------
-    dict
-        Name to its share; never above its demand, together never above `total`.
-    """
-    shares = dict.fromkeys(demands, 0)
-    left = max(total, 0)
-    while left:
-        hungry = [name for name in demands if shares[name] < demands[name]]
-        if not hungry:
-            break
-        each = max(left // len(hungry), 1)
-        for name in hungry[:left]:
-            given = min(each, demands[name] - shares[name], left)
-            shares[name] += given
-            left -= given
-    return shares
 
 
 class SlotFile:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import NeurosweepError, StudyError
+from neurosweep.core.fair import fair_shares
 from neurosweep.research.loop import Driver
 from neurosweep.research.progress import DriveResult
 from neurosweep.research.rounds import Steps, interrupted
-from neurosweep.research.sharing import SlotFile, fair_shares
+from neurosweep.research.sharing import SlotFile
 
 logger = logging.getLogger(__name__)
 
