@@ -57,6 +57,11 @@ TINY: dict[str, Any] = {
 }
 
 
+def hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: SIGINT is ignored there, and inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def call(*words: str) -> tuple[int, dict[str, Any]]:
     """Run a command in a process of its own; return exit code and JSON."""
     command = [sys.executable, "-m", "neurosweep.cli", *words, "--json"]
@@ -287,7 +292,9 @@ def start(file: Path, home: str, *more: str) -> subprocess.Popen[bytes]:
     command += ["--home", home, "--workers", "2", "--no-mlflow", *more]
     env = {**os.environ, **code_env(None, 1)}
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet)
+    return subprocess.Popen(
+        command, env=env, stdout=quiet, stderr=quiet, preexec_fn=hear_interrupts
+    )
 
 
 def only_pipeline(home: str) -> PipelineDir | None:
@@ -369,7 +376,13 @@ def test_an_interrupted_pipeline_names_the_command_that_goes_on(tmp_path: Path, 
     command = [sys.executable, "-m", "neurosweep.cli", "pipeline", "run", str(file)]
     command += ["--home", home, "--workers", "3", "--no-mlflow"]
     env = {**os.environ, **code_env(None, 1)}
-    driver = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    driver = subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_interrupts,
+    )
     assert driver.stdout is not None
     assert driver.stderr is not None
     for line in driver.stdout:

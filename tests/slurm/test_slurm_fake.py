@@ -61,7 +61,7 @@ def story(shell: Shell) -> Said:
     shell.tell("one at a time", held, *own)
     shell.tell("requeue what waits", held, "scontrol", "requeue", "JOB_2")
     shell.tell("requeue", held, "scontrol", "requeue", "JOB_0")
-    shell.wait("_0.*PENDING.*BeginTime", *own)
+    shell.wait("_0.*PENDING.*(BeginTime|JobArrayTaskLimit)", *own)
     shell.wait("_1.*RUNNING", *own)
     shell.wait("_0.*REQUEUED", "sacct", *SINCE, "-o", COLUMNS, f"--name={tag}")
     shell.wait("_1.*RUNNING", "sacct", *SINCE, "-o", COLUMNS, f"--name={tag}")

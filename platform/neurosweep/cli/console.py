@@ -39,13 +39,13 @@ class Console:
         return self.is_terminal and not os.environ.get("NO_COLOR")
 
     def line(self, text: str = "") -> None:
-        """Write a line for people; a reader that went away is no error."""
+        """Write a line for people; a reader or a stream that went away is no error."""
         if self._gone or (self._view is not None and self._view.take_line(text)):
             return
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             self._gone = True
 
     def lines(self, texts: Sequence[str]) -> None:
