@@ -73,6 +73,23 @@ def copy_study(study: StudyDir, root: Path) -> StudyDir:
     return Home(home).study(study.study_id)
 
 
+class Death(BaseException):
+    """What no handler of a driver catches."""
+
+
+class Reaper:
+    """Count operations, and let the driver die after one of them."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.seen: list[str] = []
+
+    def __call__(self, name: str) -> None:
+        self.seen.append(name)
+        if len(self.seen) - 1 == self.at:
+            raise Death(name)
+
+
 class ListAgent:
     """Answer with what it was given, one answer a call; then draw at random."""
 

@@ -7,6 +7,7 @@ survives the driver, and each of them becomes a death.
 from __future__ import annotations
 
 import pytest
+from _loop_kit import Death, Reaper
 from _pipeline_kit import create, new_cluster, run, state_of, toy
 
 from neurosweep.core.files import read_json
@@ -17,23 +18,6 @@ DATA = toy(
     set={"data": {"items": 4, "subjects": 2}},
     stages={"soup": {"at_least": 1}, "evaluate": {"at_least": 1}},
 )
-
-
-class Death(BaseException):
-    """What no handler of the driver catches."""
-
-
-class Reaper:
-    """Count operations, and let the driver die after one of them."""
-
-    def __init__(self, at=None):
-        self.at = at
-        self.seen = []
-
-    def __call__(self, name):
-        self.seen.append(name)
-        if len(self.seen) - 1 == self.at:
-            raise Death(name)
 
 
 def fates(task, attempt):

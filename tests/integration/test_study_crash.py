@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from _loop_kit import START, copy_study, drive, new_study, state_of
+from _loop_kit import START, Death, Reaper, copy_study, drive, new_study, state_of
 
 from neurosweep.records.export import export_study
 from neurosweep.records.state import Phase
@@ -17,23 +17,6 @@ from neurosweep.records.trial import Kind, Purpose
 from neurosweep.research.journal import Hooks
 from neurosweep.research.progress import DriveState
 from neurosweep.testing.fake import FakeClock, FakeCluster, Fate
-
-
-class Death(BaseException):
-    """What no handler of the driver catches."""
-
-
-class Reaper:
-    """Count operations, and let the driver die after one of them."""
-
-    def __init__(self, at=None):
-        self.at = at
-        self.seen = []
-
-    def __call__(self, name):
-        self.seen.append(name)
-        if len(self.seen) - 1 == self.at:
-            raise Death(name)
 
 
 def fates(trial, attempt):

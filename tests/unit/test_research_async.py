@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from _loop_kit import START, ListAgent, copy_study, drive, new_study, state_of
+from _loop_kit import START, Death, ListAgent, copy_study, drive, new_study, state_of
 
 from neurosweep.records.state import Phase
 from neurosweep.records.trial import Kind, Purpose
@@ -14,10 +14,6 @@ from neurosweep.research.progress import DriveState
 from neurosweep.testing.fake import FakeClock, FakeCluster, FakeExecutor, Fate
 
 SLOW = ("r01t000", "r01t003")
-
-
-class Death(BaseException):
-    """What no handler of the driver catches."""
 
 
 def fates(trial, attempt):
