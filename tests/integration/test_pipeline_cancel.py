@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from _loop_kit import Death
 from _pipeline_kit import create, new_cluster, run, state_of, toy
 
 from neurosweep.core.layout import StudyDir
@@ -17,10 +18,6 @@ from neurosweep.testing.fake import Fate
 
 DATA = toy(set={"data": {"items": 4, "subjects": 2}}, stages={"soup": {"at_least": 1}})
 DATA["stages"]["evaluate"]["at_least"] = 1
-
-
-class Death(BaseException):
-    """What no handler of the driver catches."""
 
 
 def die_at(wanted, number=1):
@@ -36,7 +33,7 @@ def die_at(wanted, number=1):
 
 
 def ask(pipeline, action="cancel", **options):
-    return send_request(StudyDir(pipeline.root), action, **options)
+    return send_request(pipeline, action, **options)
 
 
 def waiting_requests(pipeline):

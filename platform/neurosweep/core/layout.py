@@ -86,10 +86,35 @@ class TrialDir:
 
 
 @dataclass(frozen=True)
-class StudyDir:
-    """Name the files of one study."""
+class DrivenDir:
+    """Name the files of whatever has a ledger and a driver."""
 
     root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only event log."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one driver."""
+        return self.root / "lock"
+
+    @property
+    def control_dir(self) -> Path:
+        """Requests to a running driver, one JSON file each."""
+        return self.root / "control"
+
+    @property
+    def code_dir(self) -> Path:
+        """The immutable snapshot of the decoders' code."""
+        return self.root / "code"
+
+
+@dataclass(frozen=True)
+class StudyDir(DrivenDir):
+    """Name the files of one study."""
 
     @property
     def study_id(self) -> str:
@@ -102,16 +127,6 @@ class StudyDir:
         return self.root / "study.toml"
 
     @property
-    def ledger(self) -> Path:
-        """The append-only event log."""
-        return self.root / "ledger.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """The lock of the one driver."""
-        return self.root / "lock"
-
-    @property
     def schema_json(self) -> Path:
         """The frozen configuration schema."""
         return self.root / "schema.json"
@@ -122,19 +137,9 @@ class StudyDir:
         return self.root / "report"
 
     @property
-    def control_dir(self) -> Path:
-        """Requests to a running driver, one JSON file each."""
-        return self.root / "control"
-
-    @property
     def mirror_json(self) -> Path:
         """How far MLflow has been brought; may be deleted."""
         return self.root / "mirror.json"
-
-    @property
-    def code_dir(self) -> Path:
-        """The immutable snapshot of the decoders' code."""
-        return self.root / "code"
 
     def round(self, number: int) -> Path:
         """Return the folder of a round; round 0 holds the floor."""
@@ -146,10 +151,8 @@ class StudyDir:
 
 
 @dataclass(frozen=True)
-class PipelineDir:
+class PipelineDir(DrivenDir):
     """Name the files of one pipeline."""
-
-    root: Path
 
     @property
     def pipeline_id(self) -> str:
@@ -160,21 +163,6 @@ class PipelineDir:
     def pipeline_toml(self) -> Path:
         """The pipeline as it was read: run from here, it is the same one."""
         return self.root / "pipeline.toml"
-
-    @property
-    def ledger(self) -> Path:
-        """The append-only event log."""
-        return self.root / "ledger.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """The lock of the one driver."""
-        return self.root / "lock"
-
-    @property
-    def code_dir(self) -> Path:
-        """The immutable snapshot of the decoders' code."""
-        return self.root / "code"
 
     @property
     def result_json(self) -> Path:

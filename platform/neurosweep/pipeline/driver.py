@@ -9,7 +9,7 @@ from typing import Any
 
 from neurosweep.core.clock import Clock, SystemClock
 from neurosweep.core.errors import DataError, LockedError, StudyError
-from neurosweep.core.layout import PipelineDir, StudyDir
+from neurosweep.core.layout import PipelineDir
 from neurosweep.pipeline.artifacts import Shelf
 from neurosweep.pipeline.desk import Desk
 from neurosweep.pipeline.evaluate import write_result
@@ -91,7 +91,7 @@ class _Driver:
         self._desk = Desk(journal, plan, places, pace)
         self._shelf = Shelf(journal.home)
         # Requests are laid down for a pipeline as for a study, in a folder of the same name.
-        self._requests = StudyDir(journal.dir.root)
+        self._requests = journal.dir
 
     def run(self, place: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result; the place is noted for the next run."""

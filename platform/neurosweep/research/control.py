@@ -13,7 +13,7 @@ from typing import Any
 from neurosweep.core.clock import Clock, SystemClock, utc_iso
 from neurosweep.core.errors import DataError, StudyError
 from neurosweep.core.files import atomic_write_json, read_json
-from neurosweep.core.layout import StudyDir
+from neurosweep.core.layout import DrivenDir
 from neurosweep.core.schema import Value
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Request:
 
 
 def send_request(
-    study: StudyDir,
+    study: DrivenDir,
     action: str,
     *,
     reason: str = "",
@@ -107,7 +107,7 @@ def send_request(
     return request_id
 
 
-def pending_requests(study: StudyDir) -> Iterator[Request]:
+def pending_requests(study: DrivenDir) -> Iterator[Request]:
     """Yield the requests that wait, oldest first; a file that is no request is set aside."""
     if not study.control_dir.is_dir():
         return

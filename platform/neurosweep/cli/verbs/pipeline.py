@@ -232,7 +232,6 @@ def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
     """
     from neurosweep.cli import exits
     from neurosweep.core.errors import StudyError
-    from neurosweep.core.layout import StudyDir
     from neurosweep.pipeline.driver import drive
     from neurosweep.pipeline.journal import Hooks, read_state
     from neurosweep.pipeline.telling import Teller
@@ -245,8 +244,7 @@ def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
         msg = f"pipeline {pipeline.pipeline_id}: has ended ({closed['state']}); nothing to cancel"
         raise StudyError(msg)
     holder = live_driver(pipeline.lock)
-    folder = StudyDir(pipeline.root)
-    request = send_request(folder, "cancel", reason=args.reason)
+    request = send_request(pipeline, "cancel", reason=args.reason)
     if holder is None:
         console.take_logs()
         teller = Teller(console.line, pipeline)
@@ -254,7 +252,7 @@ def _cancel(args: argparse.Namespace, home: Home, console: Console) -> int:
         _show(pipeline, drive(pipeline, hooks=hooks), console)
         return exits.OK
     console.line(f"asked the driver of {pipeline.pipeline_id} ({holder})")
-    taken = _is_taken(folder.control_dir / f"{request}.json")
+    taken = _is_taken(pipeline.control_dir / f"{request}.json")
     obeyed = request in read_state(pipeline).requests
     if taken and not obeyed:
         msg = f"pipeline {pipeline.pipeline_id}: has ended meanwhile; nothing was cancelled"
